@@ -1,0 +1,126 @@
+"""The database as the house sees it: `write`, `post`, `read`."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+
+import aiosqlite
+
+from goclaw.core.ports import Clock
+from goclaw.db.migrate import open_checked
+from goclaw.db.writer import Writer
+from goclaw.errors import GoclawError, StoreClosed
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Transaction = Callable[Concatenate[sqlite3.Connection, P], T]
+
+READERS = 2
+
+
+def _nothing(*_: object) -> None:
+    """No listener."""
+
+
+class Database:
+    """One SQLite file with one writer and a few readers. An async context manager; leaving it closes the file.
+
+    `on_commit` and `on_failure` are those of `Writer`. Readers see what is committed, never more.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        clock: Clock,
+        on_commit: Callable[[], None] = _nothing,
+        on_failure: Callable[[GoclawError], None] = _nothing,
+    ) -> None:
+        self.path = path
+        self._clock = clock
+        self._on_commit = on_commit
+        self._on_failure = on_failure
+        self._writer: Writer | None = None
+        self._conn: sqlite3.Connection | None = None
+        self._readers: list[aiosqlite.Connection] = []
+        self._turn = itertools.count()
+
+    async def __aenter__(self) -> Self:
+        self._conn = await asyncio.to_thread(open_checked, self.path, self._clock)
+        self._writer = Writer(self._conn, self._clock, self._on_commit, self._on_failure)
+        self._readers = [await _reader(self.path) for _ in range(READERS)]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        readers, self._readers = self._readers, []
+        for reader in readers:
+            await reader.close()
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            await asyncio.to_thread(writer.close)
+        if self._conn is not None:
+            await asyncio.to_thread(_close, self._conn)
+
+    async def write(self, function: Transaction[P, T], *args: P.args, **none: P.kwargs) -> T:
+        """Run `function(conn, *args)` in a transaction of the writer; return after it is durable.
+
+        It has a savepoint of its own: if it raises, only its own changes are undone and the exception comes here.
+        """
+        result: T = await self._writing().submit(function, args, isolated=True)
+        return result
+
+    async def apply(self, function: Transaction[P, T], *args: P.args, **none: P.kwargs) -> T:
+        """As `write`, without a savepoint: for the kernel's own operations, which refuse by value and do not raise."""
+        result: T = await self._writing().submit(function, args, isolated=False)
+        return result
+
+    def post(self, function: Transaction[P, T], *args: P.args, **none: P.kwargs) -> None:
+        """Queue a write and go on. It commits no later than any write queued after it."""
+        self._writing().post(function, args)
+
+    async def read(self, function: Transaction[P, T], *args: P.args, **none: P.kwargs) -> T:
+        """Run `function(conn, *args)` on a read-only connection, in one snapshot."""
+        if self._writer is None:
+            raise StoreClosed
+        reader = self._readers[next(self._turn) % READERS]
+        # aiosqlite offers one statement a hop; a function in one hop needs its internal entry (pinned in the lock).
+        hop: Any = reader._execute  # noqa: SLF001
+        result: T = await hop(_snapshot, reader._conn, function, args)  # noqa: SLF001
+        return result
+
+    @property
+    def commits(self) -> int:
+        """Commits that changed rows since the start."""
+        return self._writing().commits
+
+    def _writing(self) -> Writer:
+        if self._writer is None:
+            raise StoreClosed
+        return self._writer
+
+
+async def _reader(path: Path) -> aiosqlite.Connection:
+    reader = await aiosqlite.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+    reader.row_factory = sqlite3.Row
+    await reader.execute("PRAGMA query_only = ON")
+    return reader
+
+
+def _snapshot(conn: sqlite3.Connection, function: Callable[..., T], args: tuple[object, ...]) -> T:
+    conn.execute("BEGIN")
+    try:
+        return function(conn, *args)
+    finally:
+        conn.execute("COMMIT")
+
+
+def _close(conn: sqlite3.Connection) -> None:
+    conn.execute("PRAGMA optimize")
+    conn.close()

@@ -1,0 +1,187 @@
+"""A WebSocket connection: requests answered concurrently, events streamed by cursor at the reader's own pace.
+
+Replay and live are one loop over the log, so there is no gap to close. A reader that stalls moves nobody else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Any
+
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from goclaw.bus import PAGE, Subscription
+from goclaw.core.event import Delta, Event
+from goclaw.gateway.house import House
+from goclaw.gateway.rpc import Dispatcher
+from goclaw.gateway.shapes import delta_object, event_object
+from goclaw.store import events
+from goclaw.wire import CLOSE_BACKPRESSURE, notification
+
+IN_FLIGHT = 256
+STALL_S = 5.0
+BEHIND = 1_024
+
+
+class Connection:
+    """One client on `/ws`."""
+
+    def __init__(self, socket: WebSocket, house: House, dispatcher: Dispatcher) -> None:
+        self._socket = socket
+        self._house = house
+        self._dispatcher = dispatcher
+        self._sending = asyncio.Lock()
+        self._slots = asyncio.Semaphore(IN_FLIGHT)
+        self._sessions: set[str] = set()
+        self._streaming: set[str] = set()
+        self._cursor = 0
+        self._caught_up = False
+        self._reader: Subscription | None = None
+        self._group: asyncio.TaskGroup | None = None
+        self._stack = ExitStack()
+        self.greeted = False
+
+    async def serve(self) -> None:
+        """Until the client leaves or is cut off."""
+        with ExitStack() as self._stack:
+            try:
+                async with asyncio.TaskGroup() as self._group:
+                    await self._receive(self._group)
+            except* WebSocketDisconnect:
+                # The client left, or was cut off: the group has ended everything that ran for it.
+                self._sessions.clear()
+
+    async def notify(self, method: str, params: Mapping[str, Any]) -> None:
+        """Send a notification."""
+        await self._send(notification(method, params))
+
+    async def replay(self, session_id: str, cursor: int) -> tuple[int, int]:
+        """Send what lies behind the cursor, to the end of the log; the position reached, and how many were sent."""
+        sent, more = 0, True
+        while more:
+            page, cursor, more = await self._page(session_id, cursor)
+            for event in page:
+                await self._send_event(event)
+            sent += len(page)
+        return cursor, sent
+
+    async def join(self, session_id: str, cursor: int) -> None:
+        """Go live from a position that `replay` reached, without a gap and without a repeat."""
+        self._follow()
+        if not self._sessions:
+            # Nothing is live yet: the pump starts where the replay ended.
+            self._cursor = cursor
+        while cursor < self._cursor:
+            target = self._cursor
+            page, reached, _ = await self._page(session_id, cursor)
+            for event in page:
+                if event.event_id <= target:
+                    await self._send_event(event)
+            cursor = min(reached, target)
+        self._sessions.add(session_id)
+        if self._reader is not None:
+            self._reader.wake()
+
+    def leave(self, session_id: str) -> bool:
+        """End a subscription; False when there was none."""
+        known = session_id in self._sessions
+        self._sessions.discard(session_id)
+        return known
+
+    def stream_deltas(self, task_id: str) -> None:
+        """Pass on the deltas of a task until `end_deltas`."""
+        self._follow()
+        self._streaming.add(task_id)
+
+    async def end_deltas(self, task_id: str) -> None:
+        """Send what is still waiting, then pass on no more."""
+        await self._send_deltas()
+        self._streaming.discard(task_id)
+
+    async def _receive(self, group: asyncio.TaskGroup) -> None:
+        while True:
+            message = await self._socket.receive()
+            if message["type"] == "websocket.disconnect":
+                raise WebSocketDisconnect(message.get("code", 1005))
+            await self._slots.acquire()
+            group.create_task(self._answer(message.get("text") or message.get("bytes") or ""))
+
+    async def _answer(self, text: str | bytes) -> None:
+        try:
+            answer, then = await self._dispatcher.answer(text, self)
+            if answer is not None:
+                await self._send(answer)
+            if then is not None:
+                await then()
+        finally:
+            self._slots.release()
+
+    def _follow(self) -> None:
+        if self._reader is None and self._group is not None:
+            self._reader = self._stack.enter_context(self._house.bus.subscribe(self._wants))
+            self._group.create_task(self._pump(self._reader))
+
+    async def _pump(self, reader: Subscription) -> None:
+        while True:
+            await reader.wait()
+            await self._send_deltas()
+            await self._send_news()
+
+    async def _send_news(self) -> None:
+        while self._sessions:
+            page = await self._house.bus.after(self._cursor)
+            if not page:
+                self._caught_up = True
+                return
+            for event in page:
+                self._cursor = event.event_id
+                if "*" in self._sessions or event.session_id in self._sessions:
+                    await self._send_event(event)
+
+    async def _send_deltas(self) -> None:
+        while self._reader is not None and self._reader.deltas:
+            await self.notify("agent.delta", delta_object(self._reader.deltas.popleft()))
+
+    async def _send_event(self, event: Event) -> None:
+        await self._send(notification("session.event", event_object(event)))
+
+    async def _send(self, text: str) -> None:
+        async with self._sending:
+            if self._socket.client_state is not WebSocketState.CONNECTED:
+                return
+            sending = asyncio.ensure_future(self._socket.send_text(text))
+            try:
+                while not (await asyncio.wait({sending}, timeout=STALL_S))[0]:
+                    await self._check_stall()
+            finally:
+                sending.cancel()
+            if sending.done() and not sending.cancelled():
+                sending.result()
+
+    async def _check_stall(self) -> None:
+        """No frame was taken for five seconds: cut a live reader off when it is far behind; it resumes by cursor."""
+        head = await self._house.database.read(events.head)
+        if self._caught_up and self._sessions and head - self._cursor > BEHIND:
+            told = {"cursor": self._cursor, "latest_event_id": head, "reason": "the reader takes no frames"}
+            last = asyncio.ensure_future(self._socket.send_text(notification("system.backpressure", told)))
+            await asyncio.wait({last}, timeout=0.1)
+            closing = asyncio.ensure_future(self._socket.close(CLOSE_BACKPRESSURE, "backpressure"))
+            await asyncio.wait({closing}, timeout=0.1)
+            last.cancel()
+            closing.cancel()
+            raise WebSocketDisconnect(CLOSE_BACKPRESSURE)
+
+    async def _page(self, session_id: str, cursor: int) -> tuple[list[Event], int, bool]:
+        """Matching events behind a cursor, the position they reach, and whether there are more."""
+        if session_id == "*":
+            page = await self._house.bus.after(cursor)
+            return page, page[-1].event_id if page else cursor, len(page) == PAGE
+        page, head = await self._house.database.read(events.read_session_to_head, session_id, cursor, PAGE)
+        more = len(page) == PAGE
+        return page, page[-1].event_id if more else max(cursor, head), more
+
+    def _wants(self, delta: Delta) -> bool:
+        wide = "*" in self._sessions or delta.session_id in self._sessions
+        return wide or delta.task_id in self._streaming

@@ -1,0 +1,22 @@
+"""The kind `noop`: does nothing, for as long and with the end it is told. For benches and drills."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from goclaw.core.ports import Attempt, Clock
+from goclaw.core.task import Failed, Outcome, Succeeded
+
+
+def noop_handler(clock: Clock) -> Callable[[Attempt], Awaitable[Outcome]]:
+    """A handler of {sleep_ms?, fail?, permanent?, result?}."""
+
+    async def handle(attempt: Attempt) -> Outcome:
+        payload = attempt.task.payload
+        if payload.get("sleep_ms"):
+            await clock.sleep(payload["sleep_ms"])
+        if payload.get("fail") is not None:
+            return Failed("NOOP_FAILED", payload["fail"], permanent=bool(payload.get("permanent")))
+        return Succeeded(payload.get("result"))
+
+    return handle

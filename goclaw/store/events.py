@@ -1,0 +1,135 @@
+"""The event log: appended in the commit of what it tells, read by cursor, held together by a hash chain."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from goclaw.core.canonical import canonical_json
+from goclaw.core.event import Event, NewEvent
+from goclaw.core.task import run_id
+from goclaw.db.queries import load_queries
+
+_SQL = load_queries("events")
+_GENESIS = bytes(32)
+PAGE = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class ChainBreak:
+    """The first event that the chain does not explain."""
+
+    event_id: int
+    what: str
+
+
+def append(conn: sqlite3.Connection, events: Sequence[NewEvent], now: int) -> int:
+    """Append in order; the id of the last one. Ids are consecutive within a commit and never reused."""
+    head, chain = _head(conn)
+    rows = []
+    for event in events:
+        head += 1
+        payload = canonical_json(event.payload) if event.payload else None
+        digest = hashlib.sha256(payload.encode()).digest() if payload else None
+        columns = (
+            head,
+            event.type,
+            event.task_key,
+            event.session_key,
+            event.state_from,
+            event.state_to,
+            event.token,
+            now,
+        )
+        chain = _link(chain, columns, digest)
+        rows.append((*columns, digest, chain, payload))
+    if len(rows) == 1:
+        conn.execute(_SQL.insert, rows[0])
+    else:
+        conn.executemany(_SQL.insert, rows)
+    return head
+
+
+def head(conn: sqlite3.Connection) -> int:
+    """The id of the newest event, 0 in an empty log."""
+    return _head(conn)[0]
+
+
+def oldest(conn: sqlite3.Connection) -> int:
+    """The id of the oldest event that is kept, 0 in an empty log."""
+    row = conn.execute(_SQL.oldest).fetchone()
+    return int(row[0]) if row else 0
+
+
+def read_after(conn: sqlite3.Connection, cursor: int, limit: int = PAGE) -> list[Event]:
+    """Up to `limit` events of the whole log with ids above `cursor`."""
+    return [_event(row) for row in conn.execute(_SQL.after, {"cursor": cursor, "limit": limit})]
+
+
+def read_session(conn: sqlite3.Connection, session_id: str, cursor: int, limit: int = PAGE) -> list[Event]:
+    """Up to `limit` events of a session with ids above `cursor`."""
+    given = {"session_id": session_id, "cursor": cursor, "limit": limit}
+    return [_event(row) for row in conn.execute(_SQL.of_session, given)]
+
+
+def read_session_to_head(conn: sqlite3.Connection, session_id: str, cursor: int, limit: int) -> tuple[list[Event], int]:
+    """As `read_session`, with the head of the whole log in the same snapshot."""
+    return read_session(conn, session_id, cursor, limit), head(conn)
+
+
+def read_task(conn: sqlite3.Connection, task_id: str, cursor: int, limit: int = PAGE) -> list[Event]:
+    """Up to `limit` events of a task with ids above `cursor`."""
+    given = {"task_id": task_id, "cursor": cursor, "limit": limit}
+    return [_event(row) for row in conn.execute(_SQL.of_task, given)]
+
+
+def verify_chain(conn: sqlite3.Connection) -> ChainBreak | None:
+    """Walk the whole log; the first row that was changed, inserted or is missing before its end, or None.
+
+    A log cut off at its end shows only against a head noted elsewhere.
+    """
+    cursor, chain = 0, _GENESIS
+    while rows := conn.execute(_SQL.raw, {"cursor": cursor, "limit": PAGE}).fetchall():
+        for row in rows:
+            if row["id"] != cursor + 1:
+                return ChainBreak(cursor + 1, "missing")
+            payload = row["payload_json"]
+            if payload is not None and hashlib.sha256(payload.encode()).digest() != row["digest"]:
+                return ChainBreak(row["id"], "payload changed")
+            chain = _link(chain, tuple(row)[:8], row["digest"])
+            if chain != row["chain"]:
+                return ChainBreak(row["id"], "row changed")
+            cursor = row["id"]
+    return None
+
+
+def _head(conn: sqlite3.Connection) -> tuple[int, bytes]:
+    row = conn.execute(_SQL.last).fetchone()
+    return (row[0], row[1]) if row else (0, _GENESIS)
+
+
+def _link(previous: bytes, columns: tuple[Any, ...], digest: bytes | None) -> bytes:
+    # Columns are separated by a control character that none of them can hold; None is empty.
+    text = "\x1f".join("" if column is None else str(column) for column in columns)
+    return hashlib.sha256(previous + text.encode() + (digest or b"")).digest()
+
+
+def _event(row: sqlite3.Row) -> Event:
+    task_id = row["task_id"]
+    payload = row["payload_json"]
+    return Event(
+        event_id=row["id"],
+        event_type=row["type"],
+        task_id=task_id,
+        session_id=row["session_id"],
+        state_from=row["state_from"],
+        state_to=row["state_to"],
+        run_id=run_id(task_id, row["token"]),
+        trace_id=task_id.replace("-", "") if task_id else None,
+        payload=json.loads(payload) if payload else {},
+        created_at=row["created_at"],
+    )

@@ -1,0 +1,3 @@
+;; A command without memory.
+(module
+  (func (export "_start")))
