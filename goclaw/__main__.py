@@ -17,7 +17,7 @@ def main() -> int:
         print(f"goclaw {__version__}")
         return 0
     if arguments[:1] == ["serve"]:
-        from goclaw.cli.serve import serve
+        from goclaw.cli.foreground import serve
 
         return serve(arguments[1:])
     if not arguments:

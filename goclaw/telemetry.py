@@ -238,18 +238,14 @@ def process_families() -> tuple[Family, ...]:
             "counter",
         ),
         _one("goclaw_process_threads", "Threads of Python.", threading.active_count()),
-        _one(
-            "goclaw_process_max_resident_memory_bytes", "The most memory it had resident.", _peak_bytes(usage)
-        ),
+        _one("goclaw_process_max_resident_memory_bytes", "The most memory it had resident.", _peak_bytes(usage)),
     ]
     try:
         with open("/proc/self/statm", "rb") as statm:
             pages = int(statm.read().split()[1])
         resident = pages * os.sysconf("SC_PAGE_SIZE")
         found.append(_one("goclaw_process_resident_memory_bytes", "Memory resident now.", resident))
-        found.append(
-            _one("goclaw_process_open_fds", "Open file descriptors.", len(os.listdir("/proc/self/fd")) - 1)
-        )
+        found.append(_one("goclaw_process_open_fds", "Open file descriptors.", len(os.listdir("/proc/self/fd")) - 1))
     except OSError:  # no /proc on this system
         pass
     return tuple(found)
@@ -277,8 +273,7 @@ def _buckets(bounds: tuple[float, ...], one: Distribution) -> Iterator[tuple[str
 
 def _json(family: Family) -> dict[str, Any]:
     samples: list[dict[str, Any]] = [
-        {"labels": dict(zip(family.label_names, one.labels, strict=True)), "value": one.value}
-        for one in family.samples
+        {"labels": dict(zip(family.label_names, one.labels, strict=True)), "value": one.value} for one in family.samples
     ]
     for one in family.distributions:
         value = {"count": sum(one.counts), "sum": one.total, "buckets": dict(_buckets(family.bounds, one))}

@@ -16,7 +16,8 @@ from typing import Any
 from goclaw.core.canonical import digest
 from goclaw.core.chat import ToolCall
 from goclaw.core.ports import Attempt, Toolbox
-from goclaw.core.step import ENDED, Effect, End, Intend, JournalEntry, Start, Step, StepState, effect_key
+from goclaw.core.step import ENDED, Effect, End, Intend, JournalEntry, Start, Step, StepState, effect_key, open_key
+from goclaw.core.task import CALL_KINDS
 from goclaw.core.tool import CallContext, CannotTell, Happened, Ready, Refused, ToolOutput, output_from_json
 
 UNKNOWN_TEXT = (
@@ -82,7 +83,7 @@ class Calls:
     async def _slot(self, index: int, call: ToolCall, batch: str, retry_failed: bool) -> _Slot:
         task = self._attempt.task
         effect = effect_key(task.id, batch, index, call.name, call.arguments)
-        key = self._step_key(effect) if retry_failed else effect
+        key = open_key(effect, self._attempt.journal.steps) if retry_failed else effect
         step = self._attempt.journal.steps.get(key)
         if step is not None and step.state in ENDED:
             return _Slot(call, key, None, step, Finished(_recorded(step), step.state))
@@ -94,6 +95,7 @@ class Calls:
             effect_key=effect,
             policy_version=task.policy_version,
             timeout_ms=task.timeout_ms,
+            direct=task.kind in CALL_KINDS,
         )
         prepared = await self._toolbox.prepare(call, context)
         slot = _Slot(call, key, prepared if isinstance(prepared, Ready) else None, step)
@@ -102,14 +104,6 @@ class Calls:
         if step is not None and step.state is StepState.RUNNING:
             await self._judge(slot, step)
         return slot
-
-    def _step_key(self, effect: str) -> str:
-        """The first key of this effect that has not failed: `KEY`, then `KEY~2`, `KEY~3`."""
-        steps, tries, key = self._attempt.journal.steps, 1, effect
-        while key in steps and steps[key].state is StepState.FAILED:
-            tries += 1
-            key = f"{effect}~{tries}"
-        return key
 
     async def _judge(self, slot: _Slot, step: Step) -> None:
         """The step was running when the last attempt ended."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from goclaw.brain.providers import ClosableProvider, Failover, OnModel, ProviderSettings, build_providers
-from goclaw.brain.providers.failover import Report
 from goclaw.core.agent import Agent
-from goclaw.core.ports import Clock, Provider
+from goclaw.core.ports import Clock, Emit, Provider
 
 OFFLINE = "offline"
 
@@ -15,9 +15,9 @@ OFFLINE = "offline"
 class Models:
     """Builds providers from settings and replaces them on reload; a call in flight ends on the one it began with."""
 
-    def __init__(self, settings: Mapping[str, ProviderSettings], clock: Clock, report: Report) -> None:
+    def __init__(self, settings: Mapping[str, ProviderSettings], clock: Clock, emit: Emit) -> None:
         self._clock = clock
-        self._report = report
+        self._emit = emit
         self._settings: dict[str, ProviderSettings] = {}
         self._providers: dict[str, ClosableProvider] = {}
         self._retired: list[ClosableProvider] = []
@@ -32,13 +32,16 @@ class Models:
         self._providers |= build_providers(changed, clock=self._clock)
         self._settings = wanted
 
-    def provider_for(self, agent: Agent) -> Provider:
-        """The agent's chain in order, the first one on the agent's model; offline when none of it is configured."""
+    def provider_for(self, agent: Agent, task_id: str | None = None) -> Provider:
+        """The agent's chain in order, the first one on the agent's model; offline when none of it is configured.
+
+        What it reports is told as an event of the task.
+        """
         names = [name for name in agent.providers if name in self._providers] or [OFFLINE]
         chain: list[Provider] = [self._providers[name] for name in names]
         if agent.model is not None:
             chain[0] = OnModel(chain[0], agent.model)
-        return Failover(chain, self._report)
+        return Failover(chain, partial(self._emit, task_id=task_id))
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from goclaw.brain.calls import Calls
 from goclaw.core.chat import ToolCall
+from goclaw.core.outcome import Closing, Failed, Outcome, Succeeded, Unknown
 from goclaw.core.ports import Attempt, Handler, Toolbox
 from goclaw.core.step import StepState
-from goclaw.core.task import Closing, Failed, Outcome, Succeeded, Task, Unknown
+from goclaw.core.task import Task
 
 PERMANENT = frozenset({"POLICY_DENIED", "APPROVAL_REQUIRED", "BAD_ARGUMENTS", "UNKNOWN_TOOL"})
 ERROR_CHARS = 2_000

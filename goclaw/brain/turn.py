@@ -29,10 +29,10 @@ from goclaw.core.chat import (
     decode_reply,
     encode_reply,
 )
+from goclaw.core.outcome import Closing, Failed, Outcome, Succeeded, failure
 from goclaw.core.ports import Attempt, Handler, Provider, Toolbox
-from goclaw.core.step import ENDED, End, Intend, JournalEntry, StepState
-from goclaw.core.task import Closing, Failed, Outcome, Succeeded
-from goclaw.errors import JournalMismatch, NotFound, ProviderUnavailable
+from goclaw.core.step import ENDED, End, Intend, JournalEntry, StepState, open_key
+from goclaw.errors import JournalMismatch, NotFound, ProviderError, ProviderUnavailable
 
 TURN_KEY = "turn"
 
@@ -42,7 +42,8 @@ class TurnParts:
     """What turns are made of; given by the composition root."""
 
     agents: Callable[[], Mapping[str, Agent]]
-    provider_for: Callable[[Agent], Provider]
+    provider_for: Callable[[Agent, str], Provider]
+    """The agent's chain for a task of this id."""
     toolbox: Toolbox
     system_text: Callable[[Agent], str]
 
@@ -75,7 +76,12 @@ class _Turn:
         said: list[Message] = []
         for number in range(self._agent.max_rounds):
             request = replace(base, messages=(*base.messages, *said))
-            reply, lead = await self._ask(number, request, entries)
+            key = open_key(f"llm:{number}", self._attempt.journal.steps)
+            try:
+                reply, lead = await self._ask(key, number, request, entries)
+            except ProviderError as error:
+                told = End(key, StepState.FAILED, {"code": error.code, "error": error.message})
+                return failure(error, self._usage.as_json(), Closing((told,)))
             self._usage = self._usage.plus(reply.usage)
             said.append(Message("assistant", reply.blocks))
             calls = said[-1].calls
@@ -136,10 +142,10 @@ class _Turn:
         )
 
     async def _ask(
-        self, number: int, request: ChatRequest, entries: list[JournalEntry]
+        self, key: str, number: int, request: ChatRequest, entries: list[JournalEntry]
     ) -> tuple[Reply, list[JournalEntry]]:
         """The recorded reply, or a new one with the entry that records it."""
-        key, wanted = f"llm:{number}", request.digest
+        wanted = request.digest
         step = self._attempt.journal.steps.get(key)
         if step is not None and step.request_hash != wanted:
             raise JournalMismatch(f"round {number} of this turn would ask something else than what is recorded")
@@ -153,7 +159,8 @@ class _Turn:
         return reply, [End(key, StepState.DONE, encode_reply(reply))]
 
     async def _stream(self, request: ChatRequest) -> Reply:
-        async for chunk in self._parts.provider_for(self._agent).stream(request):
+        provider = self._parts.provider_for(self._agent, self._attempt.task.id)
+        async for chunk in provider.stream(request):
             if isinstance(chunk, Reply):
                 return chunk
             if isinstance(chunk, TextChunk):

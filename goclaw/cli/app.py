@@ -73,9 +73,11 @@ class Root(Words):
 
 def group(help_text: str) -> typer.Typer:
     """A group of commands below a word of the root."""
-    return typer.Typer(
+    made = typer.Typer(
         cls=Words, help=help_text, no_args_is_help=True, add_completion=False, rich_markup_mode=None
     )
+    made.callback(help=help_text)(_nothing)  # without it a group of one command would become that command
+    return made
 
 
 def single(help_text: str) -> typer.Typer:
@@ -93,6 +95,10 @@ app = typer.Typer(
 )
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON, one document a line.")]
+
+
+def _nothing() -> None:
+    """A group does nothing by itself."""
 
 
 def _version(wanted: bool) -> None:
@@ -134,17 +140,24 @@ def run(arguments: Sequence[str]) -> int:
     except ClickException as error:
         error.show()
         return error.exit_code
-    except GoclawError as error:
-        screen.say(f"goclaw: {error.message}")
-        return exits.of_error(error)
     except (KeyboardInterrupt, asyncio.CancelledError, typer.Abort):
         return exits.INTERRUPTED
     except Exception as error:
-        words = " ".join(str(error).split())
-        screen.say(f"goclaw: {type(error).__name__}: {words}" if words else f"goclaw: {type(error).__name__}")
-        return exits.FAILURE
+        return _ended_by(error)
     finally:
         _flush()
+
+
+def _ended_by(error: BaseException) -> int:
+    """Tell of an error in one line; the exit code."""
+    while isinstance(error, BaseExceptionGroup) and error.exceptions:
+        error = error.exceptions[0]
+    if isinstance(error, GoclawError):
+        screen.say(f"goclaw: {error.message}")
+        return exits.of_error(error)
+    words = " ".join(str(error).split())
+    screen.say(f"goclaw: {type(error).__name__}: {words}" if words else f"goclaw: {type(error).__name__}")
+    return exits.FAILURE
 
 
 def _flush() -> None:

@@ -41,9 +41,9 @@ async def start(
     starting then).
     """
     if daemon_pid(home) is not None:
-        return await _ready(home, clock, None), False
+        return await wait_ready(home, clock, None), False
     process = spawn(home, environ, bind)
-    return await _ready(home, clock, process), True
+    return await wait_ready(home, clock, process), True
 
 
 def spawn(home: Home, environ: Mapping[str, str], bind: str | None = None) -> subprocess.Popen[bytes]:
@@ -84,7 +84,8 @@ async def stop(home: Home, clock: Clock, now: bool = False) -> int | None:
     return pid
 
 
-async def _ready(home: Home, clock: Clock, process: subprocess.Popen[bytes] | None) -> GatewayInfo:
+async def wait_ready(home: Home, clock: Clock, process: subprocess.Popen[bytes] | None) -> GatewayInfo:
+    """The daemon of `home` once it is ready; with `process`, that very one. Raises StartupError, WaitTimeout."""
     until = clock.monotonic() + READY_MS
     while clock.monotonic() < until:
         if process is not None and process.poll() is not None:

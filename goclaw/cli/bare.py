@@ -10,7 +10,7 @@ def bare() -> int:
     """Open the chat where somebody sits, serve where nobody does; the exit code."""
     seated = sys.stdin.isatty() and sys.stdout.isatty()
     if not seated or os.environ.get("GOCLAW_NO_TUI"):
-        from goclaw.cli.serve import serve
+        from goclaw.cli.foreground import serve
 
         return serve([])
     from goclaw.cli.app import run

@@ -19,6 +19,7 @@ from goclaw.errors import ConfigInvalid, GoclawError
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 WAL_RESET_FIXED = (3, 51, 3)
+NEWER_THAN_TESTED = (3, 15)
 FREE_BYTES = 1024 * 1024 * 1024
 LEAST_FREE_BYTES = 64 * 1024 * 1024
 
@@ -54,8 +55,8 @@ def all_checks(here: Place) -> tuple[Check, ...]:
 
 def _python(_: Place) -> Check:
     version = ".".join(map(str, sys.version_info[:3]))
-    if sys.version_info < (3, 11):
-        return Check("python", FAIL, version, "install Python 3.11 or newer")
+    if sys.version_info >= NEWER_THAN_TESTED:
+        return Check("python", WARN, version, "this goclaw was tested with 3.11 to 3.14")
     return Check("python", OK, f"{version} on {sys.platform}")
 
 
@@ -167,11 +168,12 @@ def _wasmtime(_: Place) -> Check:
 
 def _bubblewrap(_: Place) -> Check:
     found = shutil.which("bwrap")
-    if found:
-        return Check("bubblewrap", OK, found)
-    if sys.platform != "linux":
-        return Check("bubblewrap", OK, "not used on this platform")
-    return Check("bubblewrap", WARN, "not found; programs run without it", "install the package bubblewrap")
+    if found or sys.platform != "linux":
+        return Check("bubblewrap", OK, found or "not used on this platform")
+    detail = (
+        "not found; programs run with your rights, within the policy's grammar and in a session of their own"
+    )
+    return Check("bubblewrap", WARN, detail, "install the package bubblewrap")
 
 
 def _daemon(here: Place) -> Check:

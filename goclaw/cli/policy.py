@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
+import yaml
 
 from goclaw.cli import exits, screen
 from goclaw.cli.app import JsonFlag, group, place
@@ -27,14 +27,10 @@ def show(ctx: typer.Context, as_json: JsonFlag = False) -> int:
     if as_json:
         screen.data({"version": rules.version, "rules": rules.document})
         return exits.OK
-    screen.fields({"version": rules.version, "file": str(home.policy)})
-    for name, value in rules.document.items():
-        if isinstance(value, list):
-            screen.text(f"{name}:" + ("" if value else " none"))
-            for one in value:
-                screen.text(f"  {one if isinstance(one, str) else json.dumps(one)}")
-        else:
-            screen.text(f"{name}: {value if isinstance(value, str) else json.dumps(value)}")
+    screen.text(f"# {home.policy}, version {rules.version}")
+    screen.text(
+        yaml.safe_dump(dict(rules.document), sort_keys=False, default_flow_style=None, width=110).rstrip()
+    )
     return exits.OK
 
 

@@ -55,7 +55,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
 
 def fields(value: Mapping[str, Any]) -> None:
     """One object for people, a field a line; times as local time, what is empty left out."""
-    shown = {name: one for name, one in value.items() if one not in (None, [], {})}
+    shown = {name: one for name, one in value.items() if one not in (None, "", [], {})}
     width = max((len(name) for name in shown), default=0)
     for name, one in shown.items():
         if name.endswith("_at") and isinstance(one, int):

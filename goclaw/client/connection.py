@@ -33,7 +33,7 @@ class Told:
 async def dial(target: Target, name: str) -> ClientConnection:
     """An open WebSocket, before the hello. Raises Unreachable, NotAuthorized."""
     if target.guessed and not target.token:
-        raise Unreachable("no goclaw daemon serves this home; start one with `goclaw daemon start`")
+        raise _nobody(target, ConnectionRefusedError())
     try:
         return await connect(
             target.url.replace("http", "ws", 1) + "/ws",
@@ -48,8 +48,7 @@ async def dial(target: Target, name: str) -> ClientConnection:
     except InvalidStatus as error:
         raise refused(target, error.response.status_code) from None
     except (OSError, WebSocketException, ValueError) as error:
-        why = str(error) or "no answer in time"
-        raise Unreachable(f"no goclaw daemon answers at {target.url} ({why})") from None
+        raise _nobody(target, error) from None
 
 
 class Calls:
@@ -153,6 +152,14 @@ def closed(error: ConnectionClosed) -> str:
     """Why a connection ended, in one sentence."""
     said = error.rcvd.reason if error.rcvd is not None else ""
     return "the connection to the daemon was lost" + (f" ({said})" if said else "")
+
+
+def _nobody(target: Target, error: Exception) -> Unreachable:
+    refused = isinstance(error, ConnectionRefusedError)
+    if refused and target.guessed:
+        return Unreachable("no goclaw daemon serves this home; start one with `goclaw daemon start`")
+    why = "connection refused" if refused else str(error) or "no answer in time"
+    return Unreachable(f"no goclaw daemon answers at {target.url} ({why})")
 
 
 def _object(frame: str | bytes) -> Mapping[str, Any]:

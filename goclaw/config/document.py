@@ -125,9 +125,7 @@ class _Builder:
         elif isinstance(event, yaml.AliasEvent):
             value, size = self._anchors.get(event.anchor or "", (None, 0))
             if not size:
-                raise _TooMuch(
-                    Flaw(self._path(), line, f"*{event.anchor} names no value that ended above it")
-                )
+                raise _TooMuch(Flaw(self._path(), line, f"*{event.anchor} names no value that ended above it"))
             self._add(value, line, size)
         elif isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
             self._begin(event, line)

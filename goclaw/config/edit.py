@@ -45,9 +45,7 @@ def get_value(settings: Settings, dotted: str) -> Any:
         if isinstance(value, list) and part.isdecimal():
             inside = {str(at): one for at, one in enumerate(value)}
         if part not in inside:
-            raise BadRequest(
-                f"there is no setting {dotted!r}{nearest(part, [done + name for name in inside])}"
-            )
+            raise BadRequest(f"there is no setting {dotted!r}{nearest(part, [done + name for name in inside])}")
         value = inside[part]
     return value
 

@@ -86,9 +86,7 @@ class Family:
 FAMILIES = (
     Family("anthropic", "anthropic", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"),
     Family("openai", "openai", "OPENAI_API_KEY", "OPENAI_BASE_URL"),
-    Family(
-        "openrouter", "openai", "OPENROUTER_API_KEY", "OPENROUTER_BASE_URL", "https://openrouter.ai/api/v1"
-    ),
+    Family("openrouter", "openai", "OPENROUTER_API_KEY", "OPENROUTER_BASE_URL", "https://openrouter.ai/api/v1"),
 )
 """In the order in which a key decides when nothing is configured."""
 
@@ -114,9 +112,7 @@ def complete_provider(name: str, entry: ProviderEntry, variables: Mapping[str, s
     """
     if name == OLLAMA and entry.kind == "openai":
         host = variables.get("OLLAMA_HOST")
-        return replace(
-            entry, base_url=ollama_url(host) if host else entry.base_url or ollama_url("127.0.0.1")
-        )
+        return replace(entry, base_url=ollama_url(host) if host else entry.base_url or ollama_url("127.0.0.1"))
     unnamed = not entry.base_url and not entry.api_key
     family = _family(name, entry.kind) or (_family(entry.kind, entry.kind) if unnamed else None)
     if family is None:

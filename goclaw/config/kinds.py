@@ -50,13 +50,9 @@ class Place:
         if name is None:
             return "${"
         if name.startswith("secret:"):
-            raise Unfit(
-                f"${{{name}}} refers to the credential store, which this version does not have; use ${{VAR}}"
-            )
+            raise Unfit(f"${{{name}}} refers to the credential store, which this version does not have; use ${{VAR}}")
         if not _ENVIRONMENT_NAME.fullmatch(name):
-            raise Unfit(
-                f"${{{name}}} is not the name of an environment variable; write $${{ for a literal ${{"
-            )
+            raise Unfit(f"${{{name}}} is not the name of an environment variable; write $${{ for a literal ${{")
         value = self.variables.get(name)
         if not value:
             raise Unfit(f"${{{name}}} is not set in the environment or in .env")

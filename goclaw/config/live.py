@@ -83,17 +83,13 @@ class LiveConfig:
                 if problems:
                     raise refusal(problems)
             except Exception as error:
-                message = (
-                    error.message if isinstance(error, GoclawError) else f"{type(error).__name__}: {error}"
-                )
+                message = error.message if isinstance(error, GoclawError) else f"{type(error).__name__}: {error}"
                 return ReloadFailed(settings=self._current, message=message)
             return self._swap(fresh)
 
     def _swap(self, fresh: Settings) -> Outcome:
         live, restart = changed_keys(self._current, fresh)
-        held = {
-            one.name: getattr(self._current, one.name) for one, about in _keys().values() if not about.live
-        }
+        held = {one.name: getattr(self._current, one.name) for one, about in _keys().values() if not about.live}
         before, merged = self._current, dataclasses.replace(fresh, **held)
         told_already = restart == self._pending
         self._current, self._pending = merged, restart
@@ -108,9 +104,7 @@ def changed_keys(old: Settings, new: Settings) -> tuple[tuple[str, ...], tuple[s
     Souls and conventions count as `SOUL.md` and `AGENTS.md`, whichever file they stand in.
     """
     differing = {
-        name: about
-        for name, (one, about) in _keys().items()
-        if getattr(old, one.name) != getattr(new, one.name)
+        name: about for name, (one, about) in _keys().items() if getattr(old, one.name) != getattr(new, one.name)
     }
     live = [name for name, about in differing.items() if about.live]
     if old.souls != new.souls:

@@ -44,9 +44,7 @@ class Problem:
         return f"{self.source}: {self.where + ' ' if self.where else ''}{self.message}"
 
 
-def load_settings(
-    home: Home, environ: Mapping[str, str], flags: Mapping[str, str] = MappingProxyType({})
-) -> Settings:
+def load_settings(home: Home, environ: Mapping[str, str], flags: Mapping[str, str] = MappingProxyType({})) -> Settings:
     """The settings of a home: flag over environment over config.yaml over default.
 
     `flags` holds top-level settings by name as the command line gave them. A missing config.yaml is an empty
@@ -146,9 +144,7 @@ class _Look:
         variables = self.environment.variables
         providers: Mapping[str, ProviderEntry]
         if parsed.providers:
-            providers = {
-                name: complete_provider(name, entry, variables) for name, entry in parsed.providers.items()
-            }
+            providers = {name: complete_provider(name, entry, variables) for name, entry in parsed.providers.items()}
         else:
             providers = provider_from_environment(variables)
         keys = [entry.api_key for entry in providers.values() if entry.api_key]
@@ -206,9 +202,7 @@ class _Look:
         if OFFLINE in settings.providers and settings.providers[OFFLINE].kind != OFFLINE:
             self.report(("providers", OFFLINE), "is the name of the provider without a model; choose another")
         chains: list[tuple[KeyPath, tuple[str, ...]]] = [(("provider_chain",), settings.provider_chain)]
-        chains += [
-            (("agents", name, "providers"), one.providers) for name, one in settings.agent_entries.items()
-        ]
+        chains += [(("agents", name, "providers"), one.providers) for name, one in settings.agent_entries.items()]
         for path, chain in chains:
             for at, name in enumerate(chain):
                 if name not in known:
@@ -223,7 +217,7 @@ class _Look:
             if entry.id in seen:
                 self.report((*path, "id"), f"is used twice: {entry.id!r}")
             seen.add(entry.id)
-            if entry.agent_id not in agents:
+            if entry.agent_id is not None and entry.agent_id not in agents:
                 self.report(
                     (*path, "agent_id"),
                     f"names no agent: {entry.agent_id!r}{nearest(entry.agent_id, agents)}",
@@ -239,9 +233,7 @@ class _Look:
         """Where the last schedule of this id stands in the file."""
         value = self.document.value
         entries = value.get("schedules") if isinstance(value, dict) else None
-        found = [
-            at for at, one in enumerate(entries or ()) if isinstance(one, dict) and one.get("id") == schedule
-        ]
+        found = [at for at, one in enumerate(entries or ()) if isinstance(one, dict) and one.get("id") == schedule]
         return found[-1] if found else 0
 
 

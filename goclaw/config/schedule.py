@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import zoneinfo
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from goclaw.config.kinds import NAME, Place, any_json, choice, flag, integer, key, text
 from goclaw.config.moments import cron, duration, instant
-from goclaw.core.agent import DEFAULT_AGENT
-from goclaw.core.intake import SERVED_KINDS, check
-from goclaw.core.task import NewTask
+from goclaw.core.intake import SERVED_KINDS
+from goclaw.core.schedule import Draft, build
 from goclaw.errors import RequestError
 
 SESSION = r"[A-Za-z0-9._:-]{1,128}"
@@ -21,13 +20,12 @@ SESSION = r"[A-Za-z0-9._:-]{1,128}"
 class ScheduleEntry:
     """Work that comes back. Exactly one of `cron`, `every_ms` and `at` is set. Times are milliseconds."""
 
-    id: str = field(
-        metadata=key(text("schedule id", NAME), "Its name; unique among the schedules.", required=True)
+    id: str = field(metadata=key(text("schedule id", NAME), "Its name; unique among the schedules.", required=True))
+    name: str | None = field(
+        default=None, metadata=key(text("a name", limit=200), "The name shown to people.", shown_default="its id")
     )
     cron: str | None = field(default=None, metadata=key(cron(), "When, as a cron expression in `zone`."))
-    every_ms: int | None = field(
-        default=None, metadata={**key(duration(), "When, as an interval."), "name": "every"}
-    )
+    every_ms: int | None = field(default=None, metadata={**key(duration(), "When, as an interval."), "name": "every"})
     at: int | None = field(default=None, metadata=key(instant(), "When, as one instant."))
     zone: str = field(
         default="UTC",
@@ -37,8 +35,11 @@ class ScheduleEntry:
     payload: Mapping[str, Any] = field(
         default_factory=dict, metadata=key(any_json("the payload of the task"), "The payload of the task.")
     )
-    agent_id: str = field(
-        default=DEFAULT_AGENT, metadata=key(text("agent id", NAME), "The agent that does it.")
+    agent_id: str | None = field(
+        default=None,
+        metadata=key(
+            text("agent id", NAME), "The agent that does it.", shown_default="that of the session, else `default`"
+        ),
     )
     session_id: str | None = field(
         default=None,
@@ -58,32 +59,19 @@ class ScheduleEntry:
         metadata=key(choice("skip", "allow"), "Whether one may start while the one before is unfinished."),
     )
     priority: int = field(default=0, metadata=key(integer(-10, 10), "The priority of its tasks."))
+    max_attempts: int = field(default=3, metadata=key(integer(1, 100), "Attempts of each task."))
+
+    def draft(self) -> Draft:
+        """What the scheduler is to be told."""
+        return Draft(**{one.name: getattr(self, one.name) for one in dataclasses.fields(self)})
 
 
 def verify_schedule(entry: ScheduleEntry, place: Place) -> None:
-    """Report what is wrong between the keys of one schedule: its time, its zone, and the task it would
-    submit.
-    """
+    """Report what is wrong between the keys of one schedule, in the words of the scheduler that is to follow it."""
     if sum(one is not None for one in (entry.cron, entry.every_ms, entry.at)) != 1:
         place.report(place.path, f"({entry.id}) needs exactly one of cron, every and at")
-    if not _zone_exists(entry.zone):
-        place.report((*place.path, "zone"), f"is not a time zone: {entry.zone!r}")
-    task = NewTask(
-        kind=entry.kind,
-        payload=entry.payload,
-        agent_id=entry.agent_id,
-        session_id=entry.session_id,
-        priority=entry.priority,
-    )
+        return
     try:
-        check(task)
+        build(entry.draft(), entry.id, now=0)
     except RequestError as error:
-        place.report(place.path, f"({entry.id}) would not be accepted as a task: {error.message}")
-
-
-def _zone_exists(name: str) -> bool:
-    try:
-        zoneinfo.ZoneInfo(name)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        return False
-    return True
+        place.report(place.path, f"({entry.id}) {error.message}")

@@ -39,9 +39,7 @@ _HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)"
 class ProviderEntry:
     """A model provider as configured. Equal entries reach the same endpoint in the same way."""
 
-    kind: str = field(
-        metadata=key(choice("anthropic", "openai", OFFLINE), "The protocol it speaks.", required=True)
-    )
+    kind: str = field(metadata=key(choice("anthropic", "openai", OFFLINE), "The protocol it speaks.", required=True))
     base_url: str | None = field(
         default=None,
         metadata=key(
@@ -58,18 +56,12 @@ class ProviderEntry:
             secret=True,
         ),
     )
-    model: str | None = field(
-        default=None, metadata=key(text("model name", limit=200), "The model it is asked for.")
-    )
+    model: str | None = field(default=None, metadata=key(text("model name", limit=200), "The model it is asked for."))
     max_tokens: int | None = field(
         default=None,
-        metadata=key(
-            integer(1, 10_000_000), "The longest answer asked for; empty leaves it to the provider."
-        ),
+        metadata=key(integer(1, 10_000_000), "The longest answer asked for; empty leaves it to the provider."),
     )
-    timeout_seconds: float = field(
-        default=600.0, metadata=key(seconds(1, 86_400), "Time limit of one whole call.")
-    )
+    timeout_seconds: float = field(default=600.0, metadata=key(seconds(1, 86_400), "Time limit of one whole call."))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,13 +106,9 @@ class AgentEntry:
     )
     max_queue_depth: int | None = field(
         default=None,
-        metadata=key(
-            integer(1, 100_000_000), "How many of its tasks may be queued.", shown_default="max_queue_depth"
-        ),
+        metadata=key(integer(1, 100_000_000), "How many of its tasks may be queued.", shown_default="max_queue_depth"),
     )
-    max_rounds: int = field(
-        default=50, metadata=key(integer(1, 1000), "Model calls in one turn before it is ended.")
-    )
+    max_rounds: int = field(default=50, metadata=key(integer(1, 1000), "Model calls in one turn before it is ended."))
     max_tokens: int | None = field(
         default=None, metadata=key(integer(1, 10_000_000), "The longest answer it asks for.")
     )

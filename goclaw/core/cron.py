@@ -39,9 +39,7 @@ _MARGIN = 3 * 3_600_000
 _FIELDS = ("minute", "hour", "day-of-month", "month", "day-of-week")
 _WORDS = re.compile(r"[0-9A-Za-z*,/-]+")
 _FOREIGN = re.compile(r"[?#]|\bL|L\b|W", re.IGNORECASE)
-_NAMES = re.compile(
-    r"JAN|FEB|MAR|APR|MAY|JUN|JUL|AUG|SEP|OCT|NOV|DEC|SUN|MON|TUE|WED|THU|FRI|SAT", re.IGNORECASE
-)
+_NAMES = re.compile(r"JAN|FEB|MAR|APR|MAY|JUN|JUL|AUG|SEP|OCT|NOV|DEC|SUN|MON|TUE|WED|THU|FRI|SAT", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +63,7 @@ def parse(expr: str) -> Fields:
         raise _bad(f"unknown alias {text!r}; there are {', '.join(ALIASES)}")
     words = text.split()
     if len(words) != 5:
-        raise _bad(
-            f"cron has five fields ({' '.join(_FIELDS)}), not {len(words)}; there are no seconds or years"
-        )
+        raise _bad(f"cron has five fields ({' '.join(_FIELDS)}), not {len(words)}; there are no seconds or years")
     for name, word in zip(_FIELDS, words, strict=True):
         if not _WORDS.fullmatch(word) or _FOREIGN.search(_NAMES.sub("", word)):
             raise _bad(f"{name} {word!r} is not standard cron; a field is made of numbers, names and * , - /")

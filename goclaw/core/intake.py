@@ -76,7 +76,9 @@ def _check_numbers(task: NewTask) -> None:
             raise BadRequest(f"{name} is positive and at most ten years", field=name)
 
 
-def _fields(payload: Mapping[str, Any], required: Mapping[str, type], optional: Mapping[str, type | tuple[type, ...]]) -> None:
+def _fields(
+    payload: Mapping[str, Any], required: Mapping[str, type], optional: Mapping[str, type | tuple[type, ...]]
+) -> None:
     for name in payload:
         if name not in required and name not in optional:
             known = ", ".join([*required, *optional])

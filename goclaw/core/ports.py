@@ -11,8 +11,9 @@ from typing import Any, Protocol
 from goclaw.core.access import Access, Decision
 from goclaw.core.agent import Agent
 from goclaw.core.chat import ChatRequest, Chunk, Message, ToolCall, ToolSpec
+from goclaw.core.outcome import Outcome
 from goclaw.core.step import Effect, JournalEntry, Step
-from goclaw.core.task import NewTask, Outcome, Task
+from goclaw.core.task import NewTask, Task
 from goclaw.core.tool import CallContext, Probe, Ready, Refused, ToolOutput
 
 

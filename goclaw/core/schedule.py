@@ -207,9 +207,7 @@ def build(draft: Draft, job_id: str, now: int) -> Schedule:
     An `at` in the past passes: whether it may be is for the caller to say.
     """
     if not _ID.fullmatch(job_id):
-        raise BadRequest(
-            "id has 1 to 64 characters of A-Z a-z 0-9 . _ - and begins with a letter or digit", field="id"
-        )
+        raise BadRequest("id has 1 to 64 characters of A-Z a-z 0-9 . _ - and begins with a letter or digit", field="id")
     name = job_id if draft.name is None else draft.name.strip()
     if not 1 <= len(name) <= NAME_CHARS or not name.isprintable():
         raise BadRequest(f"name has 1 to {NAME_CHARS} printable characters", field="name")
@@ -244,9 +242,7 @@ def read_missed(text: str) -> Missed:
         return COALESCE
     found = _CATCH_UP.fullmatch(text)
     if found is None or int(found.group(1)) > CATCH_UP_RUNS:
-        raise BadRequest(
-            f"missed is skip, coalesce or catch_up(N) with N from 1 to {CATCH_UP_RUNS}", field="missed"
-        )
+        raise BadRequest(f"missed is skip, coalesce or catch_up(N) with N from 1 to {CATCH_UP_RUNS}", field="missed")
     return Missed(int(found.group(1)), Outcome.MISSED)
 
 

@@ -92,6 +92,15 @@ class End:
 JournalEntry = Intend | Start | End
 
 
+def open_key(base: str, steps: Mapping[str, Step]) -> str:
+    """The first key for another try that has not failed: `BASE`, then `BASE~2`, `BASE~3`."""
+    tries, key = 1, base
+    while key in steps and steps[key].state is StepState.FAILED:
+        tries += 1
+        key = f"{base}~{tries}"
+    return key
+
+
 def effect_key(task_id: str, step: str, ordinal: int, tool: str, arguments: Mapping[str, Any]) -> str:
     """The key of one call: equal for the same call of the same task, whatever provider asked for it.
 

@@ -23,7 +23,7 @@ from goclaw.gateway.openai import openai_routes
 from goclaw.gateway.ops import ops_routes
 from goclaw.gateway.rpc import Dispatcher
 from goclaw.gateway.stream import Connection
-from goclaw.wire import FRAME_BYTES
+from goclaw.wire.frames import FRAME_BYTES
 
 
 def build_app(house: House, rules: DoorRules) -> ASGIApp:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from goclaw.wire import dump
+from goclaw.wire.frames import dump
 
 PROTOCOL = "goclaw.v1"
 _BEARER_PROTOCOL = "goclaw.bearer."

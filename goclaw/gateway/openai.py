@@ -43,7 +43,7 @@ from goclaw.gateway.openai_wire import (
     read_request,
     usage_object,
 )
-from goclaw.wire import FRAME_BYTES, dump
+from goclaw.wire.frames import FRAME_BYTES, dump
 
 DONE = "data: [DONE]\n\n"
 _TASK_ERRORS: dict[str, type[GoclawError]] = {

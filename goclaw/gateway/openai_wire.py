@@ -14,7 +14,7 @@ from typing import Any
 from goclaw.core.agent import DEFAULT_AGENT
 from goclaw.core.chat import Block, Message, Reply, StopReason, Text, ToolCall, ToolResult, ToolSpec
 from goclaw.errors import BadRequest, GoclawError
-from goclaw.wire import dump
+from goclaw.wire.frames import dump
 
 HOUSE_MODEL = "goclaw"
 RAW_MODEL = "goclaw/raw"

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from goclaw.core.access import Access
 from goclaw.errors import Denied, GoclawError, HelloRequired, InvalidFrame, MethodNotFound
 from goclaw.gateway.house import House
-from goclaw.wire import Request, error_frame, parse_frame, result_frame, validate
+from goclaw.wire.frames import Request, error_frame, parse_frame, result_frame, validate
 
 
 class Peer(Protocol):

@@ -18,7 +18,7 @@ from goclaw.gateway.house import House
 from goclaw.gateway.rpc import Dispatcher
 from goclaw.gateway.shapes import delta_object, event_object
 from goclaw.store import events
-from goclaw.wire import CLOSE_BACKPRESSURE, notification
+from goclaw.wire.frames import CLOSE_BACKPRESSURE, notification
 
 IN_FLIGHT = 256
 STALL_S = 5.0

@@ -96,12 +96,13 @@ def reconcile(conn: Connection, drafts: Sequence[Draft], now: int) -> Reconciled
     removed. An `at` that is past is recorded as missed unless it has ended before. A job made by `cron.add`
     under the same id becomes the file's.
     """
-    wanted = [draft.id or "" for draft in drafts]
-    twice = next((one for one in wanted if wanted.count(one) > 1), None)
-    if twice is not None:
-        raise BadRequest(f"two schedules have the id {twice!r}", field="id", schedule=twice)
     added, changed = [], []
-    for draft, job_id in zip(drafts, wanted, strict=True):
+    wanted: set[str] = set()
+    for draft in drafts:
+        job_id = draft.id or ""
+        if job_id in wanted:
+            raise BadRequest(f"two schedules have the id {job_id!r}", field="id", schedule=job_id)
+        wanted.add(job_id)
         known = schedules.find(conn, job_id)
         schedule = _read(draft, job_id, known, now)
         if known is None:
@@ -109,7 +110,7 @@ def reconcile(conn: Connection, drafts: Sequence[Draft], now: int) -> Reconciled
             added.append(job_id)
         elif _follow(conn, known, schedule, draft.enabled, now):
             changed.append(job_id)
-    gone = [job_id for job_id in schedules.of_source(conn, CONFIG) if job_id not in set(wanted)]
+    gone = [job_id for job_id in schedules.of_source(conn, CONFIG) if job_id not in wanted]
     for job_id in gone:
         _drop(conn, find(conn, job_id), now)
     return Reconciled(tuple(added), tuple(changed), tuple(gone))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from goclaw.core.outcome import Failed, Outcome, Succeeded
 from goclaw.core.ports import Attempt, Clock
-from goclaw.core.task import Failed, Outcome, Succeeded
 
 
 def noop_handler(clock: Clock) -> Callable[[Attempt], Awaitable[Outcome]]:

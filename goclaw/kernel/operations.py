@@ -13,25 +13,10 @@ from typing import Any
 from goclaw.core import intake
 from goclaw.core.agent import DEFAULT_AGENT
 from goclaw.core.event import NewEvent
+from goclaw.core.outcome import Canceled, Outcome, Succeeded, Unknown
+from goclaw.core.settle import DEATHS_UNTIL_ALONE, Transition, cancel, settle, static_rank
 from goclaw.core.step import End, JournalEntry, Step, StepState
-from goclaw.core.task import (
-    CALL_KINDS,
-    DEATHS_UNTIL_ALONE,
-    HELD,
-    TERMINAL,
-    TURN_KINDS,
-    Canceled,
-    NewTask,
-    Outcome,
-    Succeeded,
-    Task,
-    TaskState,
-    Transition,
-    Unknown,
-    cancel,
-    settle,
-    static_rank,
-)
+from goclaw.core.task import CALL_KINDS, HELD, TERMINAL, TURN_KINDS, NewTask, Task, TaskState
 from goclaw.db import Connection
 from goclaw.errors import Conflict, LeaseLost, NotFound, Saturated
 from goclaw.store import events, sessions, steps, tasks

@@ -13,8 +13,9 @@ from typing import Literal
 
 from goclaw.core.agent import Agent
 from goclaw.core.event import Delta
+from goclaw.core.outcome import Canceled, Died, Failed, HandedBack, Outcome, failure
 from goclaw.core.ports import Clock, Handler
-from goclaw.core.task import HELD, Canceled, Died, Failed, HandedBack, Outcome, Task, TaskState
+from goclaw.core.task import HELD, Task, TaskState
 from goclaw.db.database import Database
 from goclaw.errors import GoclawError, LeaseLost, StoreError, StoreFull
 from goclaw.kernel.attempt import LiveAttempt
@@ -247,12 +248,7 @@ class Pool:
         except LeaseLost:
             return Died(lease_lost=True)
         except GoclawError as error:
-            return Failed(
-                error.code,
-                error.message,
-                permanent=not error.retryable,
-                retry_after_ms=int(error.data.get("retry_after_ms") or 0),
-            )
+            return failure(error)
         except Exception as error:
             self._report(task, error)
             return Failed("INTERNAL", f"the handler of {task.kind} failed: {type(error).__name__}")

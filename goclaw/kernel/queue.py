@@ -10,9 +10,10 @@ from typing import Any
 
 from goclaw.clock import new_id
 from goclaw.core.agent import Agent
+from goclaw.core.outcome import Outcome
 from goclaw.core.ports import Clock
 from goclaw.core.step import JournalEntry, Step
-from goclaw.core.task import NewTask, Outcome, Task, TaskState
+from goclaw.core.task import NewTask, Task, TaskState
 from goclaw.db.database import Database
 from goclaw.errors import ShuttingDown
 from goclaw.kernel import operations, upkeep
@@ -155,6 +156,8 @@ class Queue:
     async def pause(self, scope: str, name: str) -> None:
         """Hold the claim for all, an agent or a kind. Running tasks go on."""
         await self._database.write(upkeep.pause, scope, name, self._clock.wall())
+        # A paused task that was to run alone holds the others back no longer.
+        self._ring(frozenset({"*"}))
 
     async def resume(self, scope: str, name: str) -> None:
         """Let the claim go on."""

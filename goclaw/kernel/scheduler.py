@@ -10,14 +10,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 from goclaw.clock import new_id
 from goclaw.core.agent import Agent
-from goclaw.core.cron import local
 from goclaw.core.ports import Clock
-from goclaw.core.schedule import At, Cron, Draft, Every, Job, Occurrence, upcoming
+from goclaw.core.schedule import Draft, Job, Occurrence, upcoming
 from goclaw.db.database import Database
+from goclaw.errors import StoreFull
 from goclaw.kernel import firing, jobs
 from goclaw.kernel.firing import Desk
 from goclaw.kernel.jobs import Reconciled
@@ -52,12 +51,30 @@ class Scheduler:
         self._bell.set()
 
     async def run(self) -> None:
-        """Fire what is due, until cancelled. Call `reconcile` before, so that no job fires that the file has
-        dropped."""
-        await self._replan()
+        """Fire what is due, until cancelled. Call `reconcile` before, so that no job fires that the file has dropped.
+
+        On a full disk nothing is committed and every instant is still ahead; it is tried again at the next look.
+        """
+        replanned = False
         while True:
             self._bell.clear()
-            await self._wait(await self._fire_due())
+            try:
+                if not replanned:
+                    await self._replan()
+                    replanned = True
+                next_at = await self.fire_due()
+            except StoreFull:
+                next_at = self._clock.wall() + LOOK_MS
+            await self._wait(next_at)
+
+    async def fire_due(self) -> int | None:
+        """Fire until nothing is due by the wall clock; the next instant that any job waits for."""
+        next_at = await self._database.read(schedules.next_wake)
+        while next_at is not None and next_at <= self._clock.wall():
+            done = await self._database.write(firing.fire_due, self._desk())
+            self._queue.announce(done.submitted)
+            next_at = done.next_wake
+        return next_at
 
     async def add(self, draft: Draft) -> Job:
         """Store a job; without an id it gets one. Raises BadRequest, TooLarge, Conflict, NotFound or
@@ -99,16 +116,16 @@ class Scheduler:
         """One job. Raises NotFound."""
         return await self._database.read(jobs.find, job_id)
 
-    async def page(self, limit: int = 500, after: str | None = None) -> list[Job]:
+    async def list(self, limit: int = 500, after: str | None = None) -> Sequence[Job]:
         """Jobs in the order of their ids, behind the id `after`."""
         return await self._database.read(schedules.page, limit, after)
 
-    async def upcoming(self, job_id: str, limit: int = 5) -> list[int]:
+    async def next(self, job_id: str, limit: int = 5) -> Sequence[int]:
         """The next planned instants, at most `limit`, also of a disabled job. Raises NotFound."""
         job = await self.get(job_id)
         return upcoming(job.schedule.when, max(job.watermark, self._clock.wall()), limit)
 
-    async def history(self, job_id: str, limit: int = 50, before: int | None = None) -> list[Occurrence]:
+    async def history(self, job_id: str, limit: int = 50, before: int | None = None) -> Sequence[Occurrence]:
         """What became of a job's instants, newest first, planned before `before`; also of a removed job.
 
         Raises NotFound for an id that has neither a job nor a history.
@@ -127,15 +144,6 @@ class Scheduler:
         while after is not None:
             after = await self._database.write(jobs.replan, after, REPLAN_PAGE, self._clock.wall())
 
-    async def _fire_due(self) -> int | None:
-        """Fire until nothing is due; the next instant."""
-        next_at = await self._database.read(schedules.next_wake)
-        while next_at is not None and next_at <= self._clock.wall():
-            done = await self._database.write(firing.fire_due, self._desk())
-            self._queue.announce(done.submitted)
-            next_at = done.next_wake
-        return next_at
-
     async def _wait(self, next_at: int | None) -> None:
         """Until the wall clock reads `next_at`, or `rearm`."""
         if next_at is None:
@@ -153,54 +161,3 @@ class Scheduler:
             await asyncio.wait((alarm, bell), return_when=asyncio.FIRST_COMPLETED)
             alarm.cancel()
             bell.cancel()
-
-
-def describe(job: Job) -> dict[str, Any]:
-    """A job as the wire shows it. `kind` is cron, every or at; the task's own kind stands in `task`."""
-    schedule, task = job.schedule, job.schedule.task
-    return {
-        "id": schedule.id,
-        "name": schedule.name,
-        **_describe_when(job),
-        "task": {
-            "kind": task.kind,
-            "payload": dict(task.payload),
-            "agent_id": task.agent_id,
-            "session_id": task.session_id,
-            "priority": task.priority,
-            "max_attempts": task.max_attempts,
-            "deadline_ms": task.deadline_ms,
-        },
-        "enabled": schedule.enabled,
-        "missed": str(schedule.missed),
-        "overlap": str(schedule.overlap),
-        "next_at": job.next_at,
-        "last_at": job.last_at,
-        "source": job.source,
-        "created_at": job.created_at,
-        "updated_at": job.updated_at,
-    }
-
-
-def describe_occurrence(one: Occurrence) -> dict[str, Any]:
-    """An occurrence as the wire shows it; `reason` and `task_id` only where there is one."""
-    shown: dict[str, Any] = {"job_id": one.job_id, "planned_at": one.planned_at, "outcome": str(one.outcome)}
-    shown |= {name: value for name in ("reason", "task_id") if (value := getattr(one, name)) is not None}
-    return shown | {"first": one.first, "last": one.last, "count": one.count}
-
-
-def describe_instant(job: Job, instant: int) -> dict[str, Any]:
-    """A coming run as the wire shows it: the instant, and the same as local and as UTC time in ISO 8601."""
-    when = job.schedule.when
-    zone = when.zone if isinstance(when, Cron) else "UTC"
-    return {"at": instant, "local": local(instant, zone), "utc": local(instant, "UTC"), "zone": zone}
-
-
-def _describe_when(job: Job) -> dict[str, Any]:
-    match job.schedule.when:
-        case Cron(expr, zone):
-            return {"kind": "cron", "cron": expr, "zone": zone}
-        case Every(ms, anchor):
-            return {"kind": "every", "every_ms": ms, "anchor": anchor}
-        case At(instant):
-            return {"kind": "at", "at": instant}

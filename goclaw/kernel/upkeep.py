@@ -6,20 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from goclaw.core.event import NewEvent
+from goclaw.core.settle import cancel, recover, redrive, static_rank, wake
 from goclaw.core.step import StepState
-from goclaw.core.task import (
-    CALL_KINDS,
-    HELD,
-    TERMINAL,
-    TURN_KINDS,
-    Task,
-    TaskState,
-    cancel,
-    recover,
-    redrive,
-    static_rank,
-    wake,
-)
+from goclaw.core.task import CALL_KINDS, HELD, TERMINAL, TURN_KINDS, Task, TaskState
 from goclaw.db import Connection
 from goclaw.errors import BadRequest, Conflict
 from goclaw.kernel.operations import find, move, tell, tell_hops
@@ -39,13 +28,18 @@ class TimerRound:
 
 
 def ask_redrive(conn: Connection, task_id: str, now: int) -> tuple[Stored, frozenset[str]]:
-    """Put a resting task back into the queue. Raises NotFound, or Conflict when it does not rest or is unsettled."""
+    """Put a resting task back into the queue. Raises NotFound, or Conflict when it does not rest or is unsettled.
+
+    A deadline that has passed is taken off: it would cancel the task again before it could run.
+    """
     stored = find(conn, task_id)
     task = stored.task
     if task.state not in TERMINAL or task.state is TaskState.SUCCEEDED:
         raise Conflict(f"a {task.state} task cannot be retried", state=task.state)
     if steps.unsettled(conn, task.key):
         raise Conflict("how a step ended is unknown; settle it with task.resolve first", state=task.state)
+    tasks.lift_deadline(conn, task.key, now)
+    stored = tasks.by_key(conn, task.key)
     change = redrive(task, now)
     place, reason = None, None
     if task.kind in TURN_KINDS and stored.session_key is not None:

@@ -53,13 +53,9 @@ class Log:
         """`error` with its traceback: for what nobody expected."""
         self._write(logging.ERROR, msg, fields, error)
 
-    def _write(
-        self, level: int, msg: str, fields: dict[str, Any], error: BaseException | None = None
-    ) -> None:
+    def _write(self, level: int, msg: str, fields: dict[str, Any], error: BaseException | None = None) -> None:
         if self._logger.isEnabledFor(level):
-            self._logger.log(
-                level, msg, exc_info=error, extra={FIELDS: fields}, stacklevel=3
-            )
+            self._logger.log(level, msg, exc_info=error, extra={FIELDS: fields}, stacklevel=3)
 
 
 def get_logger(component: str) -> Log:

@@ -32,9 +32,7 @@ class Logs:
     of JSON.
     """
 
-    def __init__(
-        self, *, clock: Clock, redact: Callable[[str], str], stream: TextIO, human: bool = False
-    ) -> None:
+    def __init__(self, *, clock: Clock, redact: Callable[[str], str], stream: TextIO, human: bool = False) -> None:
         self._clock = clock
         self._redact = redact
         self._sink = Stream(stream, human_line if human else json_line)

@@ -38,6 +38,4 @@ class StartupPhases:
 
 def startup_failure(error: StartupError) -> None:
     """Log why goclaw does not start: one line, `reason_code` is the stable word."""
-    get_logger(COMPONENT).error(
-        "startup failure", reason_code=error.code, error=error.message, details=error.data
-    )
+    get_logger(COMPONENT).error("startup failure", reason_code=error.code, error=error.message, details=error.data)

@@ -189,9 +189,7 @@ class AuditMirror:
     """
 
     def __init__(self, path: Path) -> None:
-        self._writer = LineWriter(
-            lambda count: {"msg": "audit lines lost", "count": count}, RotatingFile(path)
-        )
+        self._writer = LineWriter(lambda count: {"msg": "audit lines lost", "count": count}, RotatingFile(path))
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Hand over one row, redacted already and made of JSON values. Returns at once and never raises."""
@@ -204,7 +202,4 @@ class AuditMirror:
 
 def json_line(entry: Entry) -> str:
     """One entry as a line of JSON; a value that is no JSON shows as the name of its type."""
-    return (
-        json.dumps(entry, ensure_ascii=False, separators=(",", ":"), default=lambda one: type(one).__name__)
-        + "\n"
-    )
+    return json.dumps(entry, ensure_ascii=False, separators=(",", ":"), default=lambda one: type(one).__name__) + "\n"

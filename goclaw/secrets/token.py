@@ -76,9 +76,7 @@ def _private_text(path: Path) -> str:
     except FileNotFoundError as error:
         raise AuthToken(f"{path} is not there; start goclaw to have it made, or set {VARIABLE}") from error
     except UnicodeDecodeError as error:
-        raise AuthToken(
-            f"{path} is not text; remove it and start goclaw again to have a new one made"
-        ) from error
+        raise AuthToken(f"{path} is not text; remove it and start goclaw again to have a new one made") from error
     except OSError as error:
         raise AuthToken(f"{path} cannot be read: {error.strerror or error}") from error
 
@@ -87,9 +85,7 @@ def _checked(value: str, source: str, mend: str) -> str:
     if not value.strip():
         raise AuthToken(f"the token in {source} is empty; {mend}")
     if not MIN_CHARS <= len(value) <= MAX_CHARS:
-        raise AuthToken(
-            f"the token in {source} has {len(value)} characters, not {MIN_CHARS} to {MAX_CHARS}; {mend}"
-        )
+        raise AuthToken(f"the token in {source} has {len(value)} characters, not {MIN_CHARS} to {MAX_CHARS}; {mend}")
     if not all("!" <= char <= "~" for char in value):
         raise AuthToken(f"the token in {source} holds blanks or characters that no header can carry; {mend}")
     return value

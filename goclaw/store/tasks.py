@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from goclaw.core.canonical import canonical_json
-from goclaw.core.task import TERMINAL, NewTask, Task, TaskState, Transition
+from goclaw.core.settle import Transition
+from goclaw.core.task import TERMINAL, NewTask, Task, TaskState
 from goclaw.db.queries import load_queries
 from goclaw.store.sessions import NEWEST
 
@@ -159,6 +160,11 @@ def transition(
         },
     )
     return cursor.rowcount == 1
+
+
+def lift_deadline(conn: sqlite3.Connection, key: int, now: int) -> None:
+    """Take the deadline off if it has passed."""
+    conn.execute(_SQL.lift_deadline, {"key": key, "now": now})
 
 
 def by_key(conn: sqlite3.Connection, key: int) -> Stored:

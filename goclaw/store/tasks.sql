@@ -57,6 +57,10 @@ UPDATE task SET state = :state, wait_reason = :wait_reason, available_at = :avai
        result_json = :result_json
  WHERE key = :key AND state = :state_from AND lease_token IS :token;
 
+-- name: lift_deadline
+-- A task that is put back after its deadline has none any more.
+UPDATE task SET deadline_at = NULL WHERE key = :key AND deadline_at <= :now;
+
 -- name: by_key
 -- One task with all that belongs to it.
 SELECT t.*, s.id AS session_id, p.id AS parent_task_id, i.payload_json

@@ -85,7 +85,7 @@ class Exec:
             argv=access.argv,
             cwd=access.cwd,
             context=context,
-            timeout_ms=_limit(arguments.get("timeout_ms"), context),
+            timeout_ms=time_limit(arguments.get("timeout_ms"), context),
             env=dict(arguments.get("env", {})),
             output_cap=STREAM_CAP,
         )
@@ -131,7 +131,7 @@ def _check_env(env: Mapping[str, str], context: CallContext) -> None:
         raise BadArguments(f"env: more than {MAX_ENV_BYTES} bytes")
 
 
-def _limit(asked: int | None, context: CallContext) -> int:
+def time_limit(asked: int | None, context: CallContext) -> int:
     """The tightest of what the call asks for, what its task has left, and the house limit."""
     most = DIRECT_MS if context.direct else MAX_MS
     default = DIRECT_MS if context.direct else DEFAULT_MS

@@ -14,7 +14,7 @@ from goclaw.core.chat import ToolCall, ToolSpec
 from goclaw.core.ports import Tool, VerifiableTool
 from goclaw.core.step import Effect
 from goclaw.core.tool import CallContext, CannotTell, Probe, Ready, Refused, ToolOutput
-from goclaw.errors import GoclawError, ToolError
+from goclaw.errors import GoclawError, OutcomeUnknown, ToolError
 from goclaw.tools.outputs import Outputs
 from goclaw.tools.schema import Checker
 
@@ -123,8 +123,15 @@ class Gate:
     async def run(self, ready: Ready) -> ToolOutput:
         """Judge again, run within the time limit, redact, cut. Raises nothing but cancellation.
 
-        Where an effect may have begun and its end is not known, `data.outcome` is "unknown".
+        Where it had begun and its end is not known, `data.outcome` is "unknown"; if it must not simply be
+        repeated the code is OUTCOME_UNKNOWN then.
         """
+        output = await self._run(ready)
+        if output.data.get("outcome") == "unknown" and ready.effect in {Effect.UNSAFE, Effect.VERIFIABLE}:
+            return replace(output, is_error=True, code=OutcomeUnknown.code)
+        return output
+
+    async def _run(self, ready: Ready) -> ToolOutput:
         begun = False
         try:
             tool, context = await self._granted(ready)

@@ -15,6 +15,8 @@ ANTHROPIC_MODEL = "claude-sonnet-5-5"
 OPENAI_MODEL = "gpt-5.4-mini"
 """The newest of OpenAI's that takes tools over chat completions without further ado."""
 OPENROUTER_MODEL = "openrouter/auto"
+DEFAULT_MODELS = {"anthropic": ANTHROPIC_MODEL, "openai": OPENAI_MODEL, "openrouter": OPENROUTER_MODEL}
+"""What a vendor is asked for when nobody chose a model."""
 OPENROUTER_URL = "https://openrouter.ai/api/v1"
 OLLAMA_URL = "http://127.0.0.1:11434"
 PROBE_MS = 200

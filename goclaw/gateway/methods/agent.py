@@ -11,7 +11,7 @@ from goclaw.gateway.rpc import Call, Method
 from goclaw.gateway.shapes import agent_object
 from goclaw.store import tasks
 from goclaw.store.tasks import TaskFilter
-from goclaw.wire import AgentChat, AgentId, Nothing, TaskId
+from goclaw.wire.params import AgentChat, AgentId, Nothing, TaskId
 
 
 async def chat(call: Call, params: AgentChat) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from goclaw.gateway.house import SubmittedTask
 from goclaw.gateway.job_shapes import instant_object, job_object, occurrence_object
 from goclaw.gateway.methods.task import submitted
 from goclaw.gateway.rpc import Call, Method
-from goclaw.wire import CronAdd, CronHistory, CronId, CronList, CronNext
+from goclaw.wire.params import CronAdd, CronHistory, CronId, CronList, CronNext
 
 MAX_PAGE = 500
 

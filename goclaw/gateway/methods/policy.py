@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 from goclaw.core.access import CAPABILITIES, Access, Decision
 from goclaw.errors import BadRequest
 from goclaw.gateway.rpc import Call, Method
 from goclaw.store import audit
-from goclaw.wire import AuditTail, Nothing, PolicyExplain
+from goclaw.wire.params import AuditTail, Nothing, PolicyExplain
 
 MAX_ROWS = 1_000
 
@@ -41,8 +41,12 @@ class Policy(Protocol):
         ...
 
 
-def policy_methods(policy: Policy) -> tuple[Method, ...]:
-    """The table of `policy.*`."""
+Look = Callable[[PolicyExplain], Awaitable[Access]]
+"""What would really be touched: names resolved as the tools resolve them."""
+
+
+def policy_methods(policy: Policy, look: Look) -> tuple[Method, ...]:
+    """The table of `policy.*` and `audit.*`."""
 
     async def show(_: Call, __: Nothing) -> dict[str, Any]:
         return {"version": policy.rules.version, "rules": policy.rules.document}
@@ -50,10 +54,11 @@ def policy_methods(policy: Policy) -> tuple[Method, ...]:
     async def explain(_: Call, params: PolicyExplain) -> dict[str, Any]:
         if params.capability not in CAPABILITIES:
             raise BadRequest(f"unknown capability {params.capability!r}", field="capability")
-        access = Access(params.subject, params.capability, params.resource, tuple(params.argv))
+        access = await look(params)
         decision = policy.peek(access)
         return {
             "verdict": decision.verdict,
+            "resource": access.resource,
             "reason": decision.reason,
             "policy_version": decision.policy_version,
         }

@@ -14,15 +14,7 @@ from goclaw.gateway.rpc import Call, Later, Method
 from goclaw.gateway.shapes import event_object, session_object
 from goclaw.store import events, sessions
 from goclaw.store.sessions import Session
-from goclaw.wire import (
-    AgentChat,
-    EventsRead,
-    SessionCreate,
-    SessionHistory,
-    SessionId,
-    SessionList,
-    Subscribe,
-)
+from goclaw.wire.params import AgentChat, EventsRead, SessionCreate, SessionHistory, SessionId, SessionList, Subscribe
 
 MAX_PAGE = 500
 MAX_EVENTS = 1_000

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from goclaw.gateway.rpc import Call, Method
-from goclaw.wire import Nothing, SkillName
+from goclaw.wire.params import Nothing, SkillName
 
 
 class SkillInfo(Protocol):

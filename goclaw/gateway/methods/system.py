@@ -9,7 +9,8 @@ from goclaw.errors import BadRequest, HelloRequired
 from goclaw.gateway.rpc import Call, Method
 from goclaw.store import tasks
 from goclaw.store.tasks import TaskFilter
-from goclaw.wire import PROTOCOL, VERSION, Hello, Nothing, Pause
+from goclaw.wire.frames import PROTOCOL, VERSION
+from goclaw.wire.params import Hello, Nothing, Pause
 
 FEATURES = ["events.cursor", "events.log_id", "deltas", "task.wait", "task.submit_many", "idempotency"]
 

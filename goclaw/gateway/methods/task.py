@@ -12,7 +12,7 @@ from goclaw.gateway.rpc import Call, Method
 from goclaw.gateway.shapes import event_object, task_object
 from goclaw.store import events, steps, tasks
 from goclaw.store.tasks import TaskFilter
-from goclaw.wire import (
+from goclaw.wire.params import (
     TaskCancel,
     TaskEvents,
     TaskFilters,

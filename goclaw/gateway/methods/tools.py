@@ -8,7 +8,7 @@ from goclaw.core.agent import DEFAULT_AGENT
 from goclaw.core.task import NewTask
 from goclaw.gateway.methods.task import submitted
 from goclaw.gateway.rpc import Call, Method
-from goclaw.wire import Nothing, ToolsExecute
+from goclaw.wire.params import Nothing, ToolsExecute
 
 
 async def _list(call: Call, _: Nothing) -> dict[str, Any]:

@@ -96,9 +96,7 @@ def test_a_change_does_what_it_says_or_nothing(changes: list[tuple[list[str], ob
             found = found[name]
         assert found == value
         assert isinstance(after, dict)
-        assert {n: v for n, v in after.items() if n != path[0]} == {
-            n: v for n, v in before.items() if n != path[0]
-        }
+        assert {n: v for n, v in after.items() if n != path[0]} == {n: v for n, v in before.items() if n != path[0]}
 
 
 def test_set_writes_what_load_reads(home: Home) -> None:

@@ -26,9 +26,7 @@ def test_the_process_wins_over_dotenv() -> None:
 @pytest.mark.parametrize("name", ["GOCLAW_HOME", "goclaw_auth_token", "OPENAI_BASE_URL", "X_BASE_URL"])
 def test_dotenv_may_not_move_the_home_the_token_or_an_address(name: str) -> None:
     found = read_environment({}, f"A=1\n{name}=http://evil.example\n")
-    assert [(line, name in message, "evil" in message) for line, message in found.problems] == [
-        (2, True, False)
-    ]
+    assert [(line, name in message, "evil" in message) for line, message in found.problems] == [(2, True, False)]
     assert name not in found.variables
 
 

@@ -25,9 +25,7 @@ from goclaw.config import (
 )
 from goclaw.errors import HomeLocked, HomeUnwritable
 
-INFO = GatewayInfo(
-    pid=os.getpid(), bind="127.0.0.1:1", url="http://127.0.0.1:1", boot_id="b", log_id="l", started_at=1
-)
+INFO = GatewayInfo(pid=os.getpid(), bind="127.0.0.1:1", url="http://127.0.0.1:1", boot_id="b", log_id="l", started_at=1)
 
 
 def mode(path: Path) -> int:

@@ -35,9 +35,7 @@ def test_an_empty_home_has_the_defaults(home: Home) -> None:
 
 @pytest.mark.spec("GC-CFG-004")
 def test_a_flag_wins_over_the_environment_that_over_the_file_and_that_over_the_default(home: Home) -> None:
-    home.config.write_text(
-        "worker_count: 2\nlog_level: error\ntask_timeout_seconds: 30\nbind_addr: '[::1]:1'\n"
-    )
+    home.config.write_text("worker_count: 2\nlog_level: error\ntask_timeout_seconds: 30\nbind_addr: '[::1]:1'\n")
     environ = {"GOCLAW_WORKER_COUNT": "3", "GOCLAW_LOG_LEVEL": "WARNING", "GOCLAW_BIND_ADDR": "localhost:2"}
     settings = load_settings(home, environ, {"bind_addr": "0.0.0.0:0"})
     assert settings.bind_addr == "0.0.0.0:0"
@@ -64,10 +62,7 @@ def test_every_variable_of_the_contract_sets_its_key(home: Home) -> None:
 
 @pytest.mark.spec("GC-CFG-005")
 def test_all_problems_are_told_at_once_with_line_path_and_the_nearest_name(home: Home) -> None:
-    text = (
-        "worker_cout: 3\nlog_level: loud\n"
-        "providers:\n  a: {kind: openai, modle: x}\n  b: {model: y}\nagents: []\n"
-    )
+    text = "worker_cout: 3\nlog_level: loud\nproviders:\n  a: {kind: openai, modle: x}\n  b: {model: y}\nagents: []\n"
     assert problems(home, text, GOCLAW_WORKER_COUNT="many") == [
         "config.yaml line 1: worker_cout is not a known key; did you mean worker_count?",
         "config.yaml line 2: log_level is 'loud'; expected one of debug, info, warning, error",
@@ -121,23 +116,22 @@ def test_all_problems_are_told_at_once_with_line_path_and_the_nearest_name(home:
         ("schedules: [{id: a, kind: noop, at: tomorrow}]\n", "expected an instant"),
         ("schedules: [{id: a, kind: noop, at: 2027-01-01T00:00:00}]\n", "with its offset"),
         ("schedules: [{id: a, kind: noop, cron: '* * *'}]\n", "five cron fields"),
-        ("schedules: [{id: a, kind: noop, every: 5s, zone: Mars/X}]\n", "not a time zone"),
+        ("schedules: [{id: a, kind: noop, cron: '0 0 31 2 *'}]\n", "never comes"),
+        ("schedules: [{id: a, kind: noop, every: 5s, zone: Mars/X}]\n", "unknown time zone"),
         ("schedules: [{id: a, kind: noop, every: 5s, zone: ../../etc/passwd}]\n", "time zone"),
         ("schedules: [{id: a, kind: noop, every: 5s, agent_id: nobody}]\n", "names no agent"),
         ("schedules: [{id: a, kind: noop, every: 5s, missed: catch_up}]\n", "catch_up(N)"),
         ("schedules: [{id: a, kind: noop, every: 5s}, {id: a, kind: noop, every: 5s}]\n", "is used twice"),
-        ("schedules: [{id: a, kind: chat, every: 5s}]\n", "would not be accepted as a task: payload.content"),
+        ("schedules: [{id: a, kind: chat, every: 5s}]\n", "(a) payload.content is missing"),
         ("schedules: [{id: a, kind: noop, every: 5s, payload: {x: 1}}]\n", "payload has no field 'x'"),
         (
             "schedules: [{id: a, kind: noop, every: 5s, payload: {result: 1e999}}]\n",
-            "not be accepted as a task",
+            "(a) payload is not valid JSON",
         ),
-        ("schedules: [5]\n", "schedules[0] is a number; expected keys: id, cron"),
+        ("schedules: [5]\n", "schedules[0] is a number; expected keys: id, name, cron"),
     ],
 )
-def test_a_wrong_value_is_refused_with_its_path_and_what_was_expected(
-    home: Home, text: str, expected: str
-) -> None:
+def test_a_wrong_value_is_refused_with_its_path_and_what_was_expected(home: Home, text: str, expected: str) -> None:
     found = problems(home, text)
     assert len(found) == 1
     assert expected in found[0]
@@ -173,9 +167,7 @@ def test_a_key_without_a_value_means_its_default(home: Home) -> None:
 
 @pytest.mark.spec("GC-CFG-010")
 def test_a_key_comes_from_the_environment_and_is_never_shown(home: Home) -> None:
-    home.config.write_text(
-        "providers:\n  a: {kind: openai, base_url: 'http://${HOST}/v1', api_key: '${MY_KEY}'}\n"
-    )
+    home.config.write_text("providers:\n  a: {kind: openai, base_url: 'http://${HOST}/v1', api_key: '${MY_KEY}'}\n")
     home.dotenv.write_text("MY_KEY=very-secret-value\n")
     settings = load_settings(home, {"HOST": "h"})
     entry = settings.providers["a"]
@@ -257,7 +249,7 @@ def test_schedules_are_read_in_every_form(home: Home) -> None:
     assert (c.at, d.at) == (1_801_378_800_000, 1_800_000_000_000)
     assert (d.session_id, e.zone, e.kind, e.payload) == ("s", "Europe/Berlin", "chat", {"content": "hi"})
     assert f.cron == "@daily"
-    assert (b.missed, b.overlap, b.agent_id, b.zone) == ("coalesce", "skip", "default", "UTC")
+    assert (b.missed, b.overlap, b.agent_id, b.zone) == ("coalesce", "skip", None, "UTC")
 
 
 @pytest.mark.spec("GC-CFG-011")

@@ -71,6 +71,8 @@ EDGES = [
     # Midnight that does not exist (Cairo, 24 April 2026) and a whole day that does not (Apia, 30 December 2011)
     ("Africa/Cairo", "0 0 * * *", "2026-04-23T12:00+02:00", ["04-24T01:00+03:00", "04-25T00:00+03:00"]),
     ("Pacific/Apia", "0 12 30 12 *", "2011-12-01T00:00-10:00", ["12-31T00:00+14:00", "12-30T12:00+14:00"]),
+    # A gap that ends at midnight (Nuuk, 30 March 2024, 23:00 -> 24:00): skipped and planned there is one occurrence
+    ("America/Nuuk", "0 0,23 * * *", "2024-03-30T12:00-02:00", ["03-31T00:00-01:00", "03-31T23:00-01:00"]),
     # 00:01 -> 23:01 of the day before (St. John's, 7 November 2010): elapsed time stays in its order over midnight
     ("America/St_Johns", "30 * * * *", "2010-11-06T22:45-02:30", [
         "11-06T23:30-02:30", "11-06T23:30-03:30", "11-07T00:30-03:30",
@@ -81,9 +83,7 @@ EDGES = [
 
 @pytest.mark.spec("GC-QUE-303")
 @pytest.mark.parametrize(("zone", "expr", "after", "expected"), EDGES)
-def test_daylight_saving_misses_and_doubles_nothing(
-    zone: str, expr: str, after: str, expected: list[str]
-) -> None:
+def test_daylight_saving_misses_and_doubles_nothing(zone: str, expr: str, after: str, expected: list[str]) -> None:
     assert following(expr, zone, after, len(expected)) == expected
 
 
@@ -207,7 +207,7 @@ def test_a_rare_date_is_found() -> None:
     ],
 )
 def test_an_expression_that_is_not_standard_is_refused_with_what_is_wrong(expr: str, says: str) -> None:
-    with pytest.raises(BadRequest, match=".*") as caught:
+    with pytest.raises(BadRequest) as caught:
         parse(expr)
     assert says in caught.value.message
     assert caught.value.data["field"] == "cron"

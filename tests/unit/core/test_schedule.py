@@ -38,8 +38,8 @@ def ms(text: str) -> int:
 
 
 def draft(**fields: Any) -> Draft:
-    fields = {"kind": "noop", "every_ms": MINUTE} | fields
-    return Draft(**fields)
+    given: dict[str, Any] = {"kind": "noop", "every_ms": MINUTE} | fields
+    return Draft(**given)
 
 
 def schedule(**fields: Any) -> Schedule:
@@ -133,9 +133,7 @@ def test_a_disabled_schedule_has_no_next_instant() -> None:
     assert next_after(schedule(), NOW) == NOW + MINUTE
 
 
-@pytest.mark.parametrize(
-    "when", [Every(MINUTE, NOW), Cron("* * * * *", "Europe/Berlin")], ids=["every", "cron"]
-)
+@pytest.mark.parametrize("when", [Every(MINUTE, NOW), Cron("* * * * *", "Europe/Berlin")], ids=["every", "cron"])
 def test_planned_instants_are_counted_without_being_kept(when: Every | Cron) -> None:
     span = planned(when, NOW, NOW + 400 * 24 * HOUR, 2)
     assert span is not None

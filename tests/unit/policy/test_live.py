@@ -211,6 +211,7 @@ async def running(bench: Bench) -> AsyncIterator[None]:
         await asyncio.gather(task, return_exceptions=True)
 
 
+@pytest.mark.spec("GC-SEC-125")
 @pytest.mark.skipif(sys.platform != "linux", reason="inotify is Linux")
 async def test_a_save_by_renaming_is_in_force_without_anybody_asking(bench: Bench) -> None:
     async with running(bench), asyncio.timeout(5):

@@ -89,6 +89,7 @@ async def test_a_program_killed_by_a_signal_has_no_exit_code(bench: Bench) -> No
     assert (result.exit_code, result.signal, result.timed_out) == (None, signal.SIGTERM, False)
 
 
+@pytest.mark.spec("GC-SEC-121")
 async def test_the_environment_is_the_allow_list_with_the_marks_and_no_secret(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,6 +110,7 @@ async def test_the_environment_is_the_allow_list_with_the_marks_and_no_secret(
     }
 
 
+@pytest.mark.spec("GC-SEC-121")
 async def test_no_descriptor_of_the_daemon_is_inherited_and_stdin_is_empty(bench: Bench) -> None:
     with tempfile.TemporaryFile() as secret:
         os.set_inheritable(secret.fileno(), True)
@@ -123,6 +125,7 @@ async def test_a_program_that_takes_too_long_is_killed_and_what_it_said_is_kept(
     assert result.stdout.text == "begun\n"
 
 
+@pytest.mark.spec("GC-SEC-122")
 async def test_a_grandchild_in_its_own_session_dies_at_the_time_limit(bench: Bench) -> None:
     pipe = bench.fifo("pid")
     script = f"setsid sh -c 'echo $$ > {pipe}; exec sleep 600' & sleep 600"
@@ -142,6 +145,7 @@ async def test_what_a_program_leaves_behind_dies_with_its_ordinary_end(bench: Be
     assert not is_alive(int(result.stdout.text))
 
 
+@pytest.mark.spec("GC-SEC-122")
 async def test_cancellation_leaves_nothing_running(bench: Bench) -> None:
     pipe = bench.fifo("pid")
     script = f"trap '' TERM; (setsid sh -c 'echo $$ > {pipe}; exec sleep 600' &); sleep 600"
@@ -164,6 +168,7 @@ async def test_a_child_that_dropped_its_environment_dies_while_its_parents_live(
     assert not is_alive(pid)
 
 
+@pytest.mark.spec("GC-SEC-124")
 async def test_output_is_kept_head_and_tail_and_whole_in_the_spool(bench: Bench) -> None:
     with tempfile.TemporaryFile() as spool:
         result = await bench.sandbox.run(bench.spec("seq", "100000", output_cap=1_000), spool)
@@ -224,6 +229,7 @@ def marked(mark: str, *argv: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(argv, env={"GOCLAW_MARK": mark, "PATH": "/usr/bin:/bin"}, start_new_session=True)
 
 
+@pytest.mark.spec("GC-SEC-123")
 async def test_recovery_kills_what_carries_this_home_mark_and_nothing_else(bench: Bench) -> None:
     ours = [marked(bench.mark, "sleep", "600") for _ in range(3)]
     other = marked(bench.mark + "-other", "sleep", "600")
@@ -241,6 +247,7 @@ async def test_recovery_with_nothing_left_kills_nothing(bench: Bench) -> None:
     assert await kill_marked(bench.mark, SystemClock()) == []
 
 
+@pytest.mark.spec("GC-SEC-123")
 async def test_recovery_names_the_processes_that_do_not_die(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,9 +44,7 @@ def test_a_value_is_found_in_base64_at_every_offset(before: bytes, after: bytes)
         text = encode(before + secret + after).decode()
         assert MARKER in redact(text)
         rest = redact(text).split(MARKER)
-        assert (
-            max(map(len, rest)) <= 16
-        )  # what is left are the neighbours and no piece of the secret to speak of
+        assert max(map(len, rest)) <= 16  # what is left are the neighbours and no piece of the secret to speak of
 
 
 @pytest.mark.spec("GC-SEC-003")

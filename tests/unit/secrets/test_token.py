@@ -82,9 +82,7 @@ def test_a_weak_token_is_refused_wherever_it_stands(tmp_path: Path, value: str, 
 
 @pytest.mark.spec("GC-SEC-002")
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o620])
-def test_a_file_that_others_may_touch_is_refused_with_the_command_that_mends_it(
-    tmp_path: Path, mode: int
-) -> None:
+def test_a_file_that_others_may_touch_is_refused_with_the_command_that_mends_it(tmp_path: Path, mode: int) -> None:
     path = tmp_path / "auth.token"
     path.write_text(GOOD)
     path.chmod(mode)

@@ -4,10 +4,11 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from goclaw.core.schedule import At, Cron, Draft, Every, Job, Occurrence, Outcome, build
+from goclaw.core.schedule import At, Cron, Draft, Every, Job, Occurrence, Outcome, When, build
 from goclaw.db import open_checked
 from goclaw.db.queries import load_queries
 from goclaw.store import schedules
@@ -23,8 +24,8 @@ def conn(tmp_path: Path) -> Iterator[sqlite3.Connection]:
     conn.close()
 
 
-def job(job_id: str = "job", **fields: object) -> Job:
-    drafted = replace(Draft(kind="noop", every_ms=MINUTE), **fields)  # type: ignore[arg-type]
+def job(job_id: str = "job", **fields: Any) -> Job:
+    drafted = replace(Draft(kind="noop", every_ms=MINUTE), **fields)
     return Job(
         schedule=build(drafted, job_id, START),
         source="api",
@@ -37,9 +38,9 @@ def job(job_id: str = "job", **fields: object) -> Job:
     )
 
 
-def ended(planned_at: int, outcome: Outcome = Outcome.SKIPPED, **fields: object) -> Occurrence:
+def ended(planned_at: int, outcome: Outcome = Outcome.SKIPPED, **fields: Any) -> Occurrence:
     one = Occurrence(job_id="job", planned_at=planned_at, outcome=outcome, first=planned_at, last=planned_at)
-    return replace(one, **fields)  # type: ignore[arg-type]
+    return replace(one, **fields)
 
 
 @pytest.mark.parametrize(
@@ -47,12 +48,18 @@ def ended(planned_at: int, outcome: Outcome = Outcome.SKIPPED, **fields: object)
     [
         {"every_ms": MINUTE, "anchor": START, "missed": "catch_up(3)", "overlap": "allow"},
         {"every_ms": None, "cron": "*/5 * * * 1-5", "zone": "Europe/Berlin", "name": "often"},
-        {"every_ms": None, "at": START + MINUTE, "kind": "chat", "payload": {"content": "ü"}, "session_id": "s"},
+        {
+            "every_ms": None,
+            "at": START + MINUTE,
+            "kind": "chat",
+            "payload": {"content": "ü"},
+            "session_id": "s",
+        },
         {"agent_id": "researcher", "priority": -3, "max_attempts": 1, "deadline_ms": 5_000, "enabled": True},
     ],
     ids=["every", "cron", "at", "task"],
 )
-def test_a_job_comes_back_as_it_was_stored(conn: sqlite3.Connection, fields: dict[str, object]) -> None:
+def test_a_job_comes_back_as_it_was_stored(conn: sqlite3.Connection, fields: dict[str, Any]) -> None:
     stored = job(**fields)
     schedules.insert(conn, stored)
     assert schedules.find(conn, "job") == stored
@@ -115,7 +122,12 @@ def test_nobody_waits_without_jobs(conn: sqlite3.Connection) -> None:
 
 def test_looking_for_work_uses_the_index(conn: sqlite3.Connection) -> None:
     queries = load_queries("schedules")
-    hot = {"due": "schedule", "next_wake": "schedule", "close_ended": "occurrence", "unfinished": "occurrence"}
+    hot = {
+        "due": "schedule",
+        "next_wake": "schedule",
+        "close_ended": "occurrence",
+        "unfinished": "occurrence",
+    }
     for name, table in hot.items():
         index = "schedule_due" if table == "schedule" else "occurrence_open"
         given = {"now": 0, "limit": 1, "job_id": "job"}
@@ -155,7 +167,13 @@ def test_readers_see_jobs_and_occurrences_by_their_promised_names(conn: sqlite3.
     schedules.insert(conn, job())
     schedules.record(conn, ended(START, reason="overlap"), START)
     shown = dict(conn.execute("SELECT * FROM occurrences").fetchone())
-    expected = {"job_id": "job", "planned_at": START, "outcome": "skipped", "reason": "overlap", "task_id": None}
+    expected = {
+        "job_id": "job",
+        "planned_at": START,
+        "outcome": "skipped",
+        "reason": "overlap",
+        "task_id": None,
+    }
     assert shown == expected | {"first": START, "last": START, "count": 1, "created_at": START}
     row = conn.execute("SELECT id, kind, every_ms, payload_json, next_at FROM schedules").fetchone()
     assert tuple(row) == ("job", "every", MINUTE, "{}", START + MINUTE)
@@ -172,7 +190,7 @@ def test_jobs_are_listed_by_id_and_by_where_they_come_from(conn: sqlite3.Connect
 
 
 def test_a_timetable_of_each_form_is_read_back(conn: sqlite3.Connection) -> None:
-    forms = [Every(MINUTE, START), Cron("0 0 * * *", "UTC"), At(START + MINUTE)]
+    forms: list[When] = [Every(MINUTE, START), Cron("0 0 * * *", "UTC"), At(START + MINUTE)]
     for number, when in enumerate(forms):
         made = job(str(number))
         schedules.insert(conn, replace(made, schedule=replace(made.schedule, when=when)))

@@ -11,7 +11,7 @@ import pytest
 from goclaw.errors import NotFound
 
 if TYPE_CHECKING:
-    from conftest import House
+    from tests.unit.tools.conftest import House
 
 
 async def test_a_body_is_found_by_its_hash_and_stored_once(house: House) -> None:

@@ -14,7 +14,7 @@ from goclaw.errors import ToolFailed
 from goclaw.tools import edit
 
 if TYPE_CHECKING:
-    from conftest import House
+    from tests.unit.tools.conftest import House
 
 
 def sha256(text: str) -> str:
@@ -103,7 +103,7 @@ async def test_a_file_with_a_second_name_elsewhere_is_not_written(house: House) 
     secret.write_text("old")
     os.link(secret, house.folder / "a.txt")
     output = await house.call("write_file", file_path="a.txt", content="new")
-    assert "2 hard links" in output.text
+    assert "2 names (hard links)" in output.text
     assert secret.read_text() == "old"
 
 

@@ -11,7 +11,7 @@ from goclaw.core.tool import Ready, Refused
 from goclaw.tools import exec as exec_module
 
 if TYPE_CHECKING:
-    from conftest import House
+    from tests.unit.tools.conftest import House
 
 
 async def test_a_program_that_succeeds_gives_its_output(house: House) -> None:
@@ -39,13 +39,17 @@ async def test_a_program_without_output_says_so(house: House) -> None:
 
 async def test_a_signal_leaves_the_outcome_unknown(house: House) -> None:
     output = await house.call("exec", argv=["sh", "-c", "kill -9 $$"])
-    assert (output.is_error, output.code) == (True, "KILLED")
+    assert (output.is_error, output.code) == (True, "OUTCOME_UNKNOWN")
     assert (output.data["signal"], output.data["outcome"], output.data["exit_code"]) == (9, "unknown", None)
 
 
 async def test_the_time_limit_leaves_the_outcome_unknown_and_keeps_what_was_said(house: House) -> None:
     output = await house.call("exec", argv=["sh", "-c", "echo begun; sleep 600"], timeout_ms=300)
-    assert (output.code, output.data["timed_out"], output.data["outcome"]) == ("TIMEOUT", True, "unknown")
+    assert (output.code, output.data["timed_out"], output.data["outcome"]) == (
+        "OUTCOME_UNKNOWN",
+        True,
+        "unknown",
+    )
     assert output.text.startswith("begun\n[killed at its time limit")
 
 
@@ -63,7 +67,14 @@ async def test_the_time_limit_leaves_the_outcome_unknown_and_keeps_what_was_said
 def test_the_tightest_limit_holds(
     house: House, asked: int | None, left: int | None, direct: bool, limit: int
 ) -> None:
-    assert exec_module._limit(asked, house.context(timeout_ms=left, direct=direct)) == limit
+    assert exec_module.time_limit(asked, house.context(timeout_ms=left, direct=direct)) == limit
+
+
+@pytest.mark.spec("GC-SEC-124")
+async def test_a_program_that_may_run_again_fails_in_the_ordinary_way_at_its_limit(house: House) -> None:
+    arguments = {"argv": ["sleep", "600"], "effect": "pure", "timeout_ms": 100}
+    output = await house.gate.run(await house.ready("exec", arguments, direct=True))
+    assert (output.is_error, output.code, output.data["outcome"]) == (True, "TIMEOUT", "unknown")
 
 
 async def test_large_output_is_cut_and_whole_in_an_artifact_without_secrets(house: House) -> None:

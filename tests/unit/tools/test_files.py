@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from goclaw.errors import ToolFailed
 from goclaw.tools import files
 
 if TYPE_CHECKING:
-    from conftest import House
+    from tests.unit.tools.conftest import House
 
 
 async def test_lines_come_with_their_numbers(house: House) -> None:
@@ -99,7 +100,7 @@ async def test_a_file_swapped_for_a_link_after_the_check_is_not_followed(house: 
     accesses = await tool.accesses({"file_path": "a.txt"}, house.context())
     path.unlink()
     path.symlink_to(secret)
-    with pytest.raises(files.ToolFailed, match="cannot be opened"):
+    with pytest.raises(ToolFailed, match="cannot be opened"):
         await tool.run({"file_path": "a.txt"}, house.context(granted=tuple(accesses)))
 
 
@@ -111,7 +112,7 @@ async def test_a_folder_swapped_for_a_link_after_the_check_is_not_followed(house
     accesses = await tool.accesses({"file_path": "sub/a.txt"}, house.context())
     (house.folder / "sub").rename(house.folder / "old")
     (house.folder / "sub").symlink_to(house.home / "outside")
-    with pytest.raises(files.ToolFailed, match="cannot be opened"):
+    with pytest.raises(ToolFailed, match="cannot be opened"):
         await tool.run({"file_path": "sub/a.txt"}, house.context(granted=tuple(accesses)))
 
 
@@ -148,7 +149,7 @@ async def test_what_can_name_no_file_is_a_bad_argument(house: House, name: str) 
 
 async def test_a_tool_called_past_the_gate_does_nothing(house: House) -> None:
     house.write("a.txt", "x")
-    with pytest.raises(files.ToolFailed, match="did not come through the gate"):
+    with pytest.raises(ToolFailed, match="did not come through the gate"):
         await house.tools["read_file"].run({"file_path": "a.txt"}, house.context())
 
 

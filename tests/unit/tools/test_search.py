@@ -10,7 +10,7 @@ import pytest
 from goclaw.tools import scan, search
 
 if TYPE_CHECKING:
-    from conftest import House
+    from tests.unit.tools.conftest import House
 
 
 @pytest.mark.parametrize(

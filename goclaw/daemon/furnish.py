@@ -1,0 +1,226 @@
+"""The organs, joined: hands, brain, queue, workers, schedules, and what the gateway sees of them."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import cast
+
+from goclaw.brain.models import Models
+from goclaw.brain.prompt import system_text
+from goclaw.brain.providers import ProviderSettings
+from goclaw.brain.providers.environment import DEFAULT_MODELS
+from goclaw.brain.providers.settings import ProviderKind
+from goclaw.brain.single import call_handler
+from goclaw.brain.turn import TurnParts, chat_handler
+from goclaw.bus import Bus
+from goclaw.config.home import (
+    Home,
+)
+from goclaw.config.live import LiveConfig
+from goclaw.config.settings import Settings
+from goclaw.core.access import Access
+from goclaw.core.agent import Agent
+from goclaw.core.ports import Clock, Handler, Tool
+from goclaw.core.tool import CallContext
+from goclaw.db.database import Database
+from goclaw.gateway.house import House, Identity
+from goclaw.gateway.methods.cron import cron_methods
+from goclaw.gateway.methods.policy import Look, policy_methods
+from goclaw.gateway.methods.skill import skill_methods
+from goclaw.gateway.status import Vitals
+from goclaw.gateway.waiting import Waiters
+from goclaw.kernel.noop import noop_handler
+from goclaw.kernel.pool import Pool
+from goclaw.kernel.queue import Queue
+from goclaw.kernel.scheduler import Scheduler
+from goclaw.log import Log
+from goclaw.policy.engine import PolicyEngine
+from goclaw.sandbox.process import ProcessSandbox
+from goclaw.sandbox.wasm import WasmEngine
+from goclaw.secrets.redact import Redactor
+from goclaw.skills.catalog import Catalog
+from goclaw.skills.stored import StoredSkillRegistry
+from goclaw.store.ledger import Ledger
+from goclaw.telemetry import Metrics
+from goclaw.tools.artifacts import FolderArtifacts
+from goclaw.tools.builtin import builtin_tools
+from goclaw.tools.gate import Gate
+from goclaw.tools.outputs import Outputs
+from goclaw.tools.workspace import Workspace
+from goclaw.wire.params import PolicyExplain
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What serving and reloading need to reach."""
+
+    config: LiveConfig
+    models: Models
+    catalog: Catalog
+    queue: Queue
+    pool: Pool
+    scheduler: Scheduler
+    ledger: Ledger
+
+
+def provider_settings(settings: Settings) -> dict[str, ProviderSettings]:
+    """The configured providers as the brain wants them."""
+    return {
+        name: ProviderSettings(
+            name=name,
+            kind=cast(ProviderKind, entry.kind),
+            base_url=entry.base_url,
+            api_key=entry.api_key,
+            model=entry.model or DEFAULT_MODELS.get(name),
+            max_tokens=entry.max_tokens,
+            timeout_ms=round(entry.timeout_seconds * 1000),
+        )
+        for name, entry in settings.providers.items()
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """What the organs stand on."""
+
+    home: Home
+    clock: Clock
+    config: LiveConfig
+    database: Database
+    bus: Bus
+    identity: Identity
+    ledger: Ledger
+    engine: PolicyEngine
+    redactor: Redactor
+    log: Log
+    last_error: Callable[[], str | None]
+    ready: Callable[[], bool]
+    report: Callable[[str, BaseException], None]
+
+    def agents(self) -> Mapping[str, Agent]:
+        """The configured agents, as of now."""
+        return self.config.current.agents()
+
+
+async def furnish(stack: AsyncExitStack, ground: Ground) -> tuple[House, Parts]:
+    """Build the organs; what must be closed is entered into `stack`."""
+    models = Models(provider_settings(ground.config.current), ground.clock, ground.ledger.emit)
+    stack.push_async_callback(models.aclose)
+    catalog, gate, look = await _build_gate(stack, ground)
+    queue = Queue(
+        ground.database,
+        ground.clock,
+        boot_id=ground.identity.boot_id,
+        agents=ground.agents,
+        policy_version=lambda: ground.engine.version,
+        jitter=random.random,
+    )
+    pool = Pool(
+        queue,
+        ground.database,
+        ground.clock,
+        agents=ground.agents,
+        handlers=_handlers(ground, gate, models),
+        show=ground.bus.show,
+        timeout_ms=lambda: ground.config.current.task_timeout_ms,
+        report=lambda task, error: ground.report(f"task {task.id} ({task.kind})", error),
+    )
+    scheduler = Scheduler(ground.database, queue, ground.clock, agents=ground.agents)
+    house = House(
+        identity=ground.identity,
+        clock=ground.clock,
+        database=ground.database,
+        bus=ground.bus,
+        waiters=Waiters(ground.bus, ground.database),
+        tasks=queue,
+        cancel=pool.cancel,
+        authorize=ground.engine.authorize,
+        agents=ground.agents,
+        tool_specs=gate.specs,
+        provider_for=models.provider_for,
+        vitals=_vitals(ground, pool, models, catalog),
+        report=ground.report,
+        extra_methods=(*cron_methods(scheduler), *skill_methods(catalog), *policy_methods(ground.engine, look)),
+    )
+    return house, Parts(ground.config, models, catalog, queue, pool, scheduler, ground.ledger)
+
+
+def _vitals(ground: Ground, pool: Pool, models: Models, catalog: Catalog) -> Vitals:
+    return Vitals(
+        identity=ground.identity,
+        clock=ground.clock,
+        database=ground.database,
+        agents=ground.agents,
+        running=lambda: pool.running,
+        providers=lambda: models.names,
+        policy_version=lambda: ground.engine.version,
+        config_hash=lambda: ground.config.current.config_hash,
+        last_error=ground.last_error,
+        skills=lambda: {"count": len(catalog.list())},
+        ready=ground.ready,
+        metrics=Metrics(),
+    )
+
+
+async def _build_gate(stack: AsyncExitStack, ground: Ground) -> tuple[Catalog, Gate, Look]:
+    home = ground.home
+    workspace = Workspace(os.path.realpath(home.root), os.path.realpath(home.workspace))
+    sandbox = ProcessSandbox(home_mark=home.home_mark, workspace=workspace.folder, clock=ground.clock)
+    artifacts = FolderArtifacts(home.artifacts)
+    outputs = Outputs(artifacts, ground.redactor)
+    builtin = builtin_tools(workspace, sandbox, artifacts, outputs)
+    wasm = await stack.enter_async_context(WasmEngine(ground.clock))
+    registry = StoredSkillRegistry(ground.database, ground.clock)
+    catalog = Catalog([home.skills, home.installed], wasm, registry, ground.ledger.emit, frozenset(builtin))
+    await catalog.scan()
+
+    def tools() -> Mapping[str, Tool]:
+        skills: dict[str, Tool] = {tool.spec.name: tool for tool in catalog.tools()}
+        return builtin | skills
+
+    def agent_tools(name: str) -> tuple[str, ...]:
+        agent = ground.agents().get(name)
+        return agent.tools if agent else ()
+
+    gate = Gate(
+        tools=tools,
+        agent_tools=agent_tools,
+        guard=ground.engine,
+        outputs=outputs,
+        log=lambda event, fields: ground.log.warning(event, **fields),
+    )
+
+    async def look(asked: PolicyExplain) -> Access:
+        if asked.argv:
+            context = CallContext(
+                task_id="explain",
+                session_id=None,
+                agent_id=asked.subject.removeprefix("agent:"),
+                attempt=1,
+                effect_key="",
+            )
+            return (await builtin["exec"].accesses({"argv": asked.argv}, context))[0]
+        paths = asked.capability in ("tools.read_file", "tools.write_file") and asked.resource
+        resource = workspace.resolve(asked.resource) if paths else asked.resource
+        return Access(asked.subject, asked.capability, resource)
+
+    return catalog, gate, look
+
+
+def _handlers(ground: Ground, gate: Gate, models: Models) -> Mapping[str, Handler]:
+    def system(agent: Agent) -> str:
+        return system_text(agent, ground.config.current.conventions, str(ground.home.workspace))
+
+    parts = TurnParts(agents=ground.agents, provider_for=models.provider_for, toolbox=gate, system_text=system)
+    call = call_handler(gate)
+    return {
+        "noop": noop_handler(ground.clock),
+        "exec": call,
+        "skill": call,
+        "tool": call,
+        "chat": chat_handler(parts),
+    }
