@@ -37,9 +37,7 @@ class ScriptedProvider:
     first chunk; `waiting` is set while one does.
     """
 
-    def __init__(
-        self, steps: Sequence[Step], *, name: str = "scripted", gate: asyncio.Event | None = None
-    ) -> None:
+    def __init__(self, steps: Sequence[Step], *, name: str = "scripted", gate: asyncio.Event | None = None) -> None:
         self._steps = list(steps)
         self._name = name
         self._gate = gate

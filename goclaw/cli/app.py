@@ -73,9 +73,7 @@ class Root(Words):
 
 def group(help_text: str) -> typer.Typer:
     """A group of commands below a word of the root."""
-    made = typer.Typer(
-        cls=Words, help=help_text, no_args_is_help=True, add_completion=False, rich_markup_mode=None
-    )
+    made = typer.Typer(cls=Words, help=help_text, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
     made.callback(help=help_text)(_nothing)  # without it a group of one command would become that command
     return made
 
@@ -133,9 +131,7 @@ def place(ctx: typer.Context) -> Place:
 def run(arguments: Sequence[str]) -> int:
     """Do what `arguments` say; the exit code. The one place of the command line that catches everything."""
     try:
-        ended = typer.main.get_command(app).main(
-            args=list(arguments), prog_name="goclaw", standalone_mode=False
-        )
+        ended = typer.main.get_command(app).main(args=list(arguments), prog_name="goclaw", standalone_mode=False)
         return ended if isinstance(ended, int) else exits.OK
     except ClickException as error:
         error.show()

@@ -91,11 +91,7 @@ async def wait_ready(home: Home, clock: Clock, process: subprocess.Popen[bytes] 
         if process is not None and process.poll() is not None:
             raise StartupError(startup_failure(home, process.returncode))
         info = serving(home)
-        if (
-            info is not None
-            and (process is None or info.pid == process.pid)
-            and readiness(info.url) is not None
-        ):
+        if info is not None and (process is None or info.pid == process.pid) and readiness(info.url) is not None:
             return info
         await clock.sleep(POLL_MS)
     raise WaitTimeout(f"the daemon was not ready within {READY_MS // 1000} s; see {home.logs / OUTPUT}")

@@ -58,9 +58,7 @@ def bench(
     if as_json:
         screen.data({"holds": held, "measured": [asdict(one) for one in found]})
     else:
-        screen.table(
-            ("figure", "median", "budget", "verdict", "bare Python", "ratio"), [_row(one) for one in found]
-        )
+        screen.table(("figure", "median", "budget", "verdict", "bare Python", "ratio"), [_row(one) for one in found])
     return exits.OK if held else exits.FAILURE
 
 

@@ -80,13 +80,9 @@ def _home(here: Place) -> Check:
     try:
         mode = root.stat().st_mode
     except FileNotFoundError:
-        return Check(
-            "home", WARN, f"{root} is not there yet", "the first `goclaw serve` or `goclaw init` creates it"
-        )
+        return Check("home", WARN, f"{root} is not there yet", "the first `goclaw serve` or `goclaw init` creates it")
     except OSError as error:
-        return Check(
-            "home", FAIL, f"{root}: {error.strerror}", "choose another GOCLAW_HOME, or mend its rights"
-        )
+        return Check("home", FAIL, f"{root}: {error.strerror}", "choose another GOCLAW_HOME, or mend its rights")
     if not stat.S_ISDIR(mode) or not os.access(root, os.R_OK | os.W_OK | os.X_OK):
         return Check("home", FAIL, f"{root} is no folder that you may write", "choose another GOCLAW_HOME")
     if mode & 0o077:
@@ -102,9 +98,7 @@ def _disk(here: Place) -> Check:
     detail = f"{free / 1024**3:.1f} GiB free at {folder}"
     if free < LEAST_FREE_BYTES:
         return Check("disk", FAIL, detail, "free some space: a full disk stops all intake")
-    return Check(
-        "disk", OK if free >= FREE_BYTES else WARN, detail, "" if free >= FREE_BYTES else "free some space"
-    )
+    return Check("disk", OK if free >= FREE_BYTES else WARN, detail, "" if free >= FREE_BYTES else "free some space")
 
 
 def _token(here: Place) -> Check:
@@ -123,9 +117,7 @@ def _token(here: Place) -> Check:
 def _config(here: Place) -> Check:
     problems = check_settings(here.home, here.environ)
     if problems:
-        return Check(
-            "config", FAIL, "; ".join(map(str, problems[:5])), "`goclaw config check` names every problem"
-        )
+        return Check("config", FAIL, "; ".join(map(str, problems[:5])), "`goclaw config check` names every problem")
     there = here.home.config.exists()
     return Check("config", OK, str(here.home.config) if there else "defaults; there is no config.yaml")
 
@@ -135,9 +127,7 @@ def _policy(here: Place) -> Check:
 
     if not here.home.policy.exists():
         if here.home.database.exists():
-            return Check(
-                "policy", FAIL, "policy.yaml is missing: everything is denied", "put policy.yaml back"
-            )
+            return Check("policy", FAIL, "policy.yaml is missing: everything is denied", "put policy.yaml back")
         return Check("policy", WARN, "there is none yet", "the first start writes a starter")
     problem = policy_problem(here.home)
     if problem is not None:
@@ -170,9 +160,7 @@ def _bubblewrap(_: Place) -> Check:
     found = shutil.which("bwrap")
     if found or sys.platform != "linux":
         return Check("bubblewrap", OK, found or "not used on this platform")
-    detail = (
-        "not found; programs run with your rights, within the policy's grammar and in a session of their own"
-    )
+    detail = "not found; programs run with your rights, within the policy's grammar and in a session of their own"
     return Check("bubblewrap", WARN, detail, "install the package bubblewrap")
 
 
@@ -182,9 +170,7 @@ def _daemon(here: Place) -> Check:
         return Check("daemon", WARN, "not running", "`goclaw daemon start`")
     info = serving(here.home)
     if info is None:
-        return Check(
-            "daemon", FAIL, f"pid {pid} holds the home but says nothing of itself", "`goclaw daemon restart`"
-        )
+        return Check("daemon", FAIL, f"pid {pid} holds the home but says nothing of itself", "`goclaw daemon restart`")
     if readiness(info.url) is None:
         return Check("daemon", FAIL, f"pid {pid} at {info.url} is not ready", "see `goclaw logs`")
     return Check("daemon", OK, f"ready at {info.url}, pid {pid}")
@@ -194,9 +180,7 @@ def _port(here: Place) -> Check:
     if daemon_pid(here.home) is not None:
         return Check("port", OK, "in use by the daemon of this home")
     settings = _settings(here)
-    host, port = (
-        settings.address if settings is not None else ("127.0.0.1", int(DEFAULT_BIND.rpartition(":")[2]))
-    )
+    host, port = settings.address if settings is not None else ("127.0.0.1", int(DEFAULT_BIND.rpartition(":")[2]))
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         with socket.socket(family) as probe:

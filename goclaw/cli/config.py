@@ -57,9 +57,7 @@ def set_(
     if as_json:
         screen.data({"key": edited.key, "live": edited.live})
     else:
-        screen.say(
-            f"{key} is set; " + ("a running daemon takes it up" if edited.live else "restart the daemon")
-        )
+        screen.say(f"{key} is set; " + ("a running daemon takes it up" if edited.live else "restart the daemon"))
     return exits.OK
 
 

@@ -26,33 +26,21 @@ def list_(ctx: typer.Context, limit: LimitFlag = 100, as_json: JsonFlag = False)
     if as_json:
         screen.data(page)
     else:
-        screen.table(
-            ("id", "when", "enabled", "next", "last", "kind"), [_row(job) for job in page["schedules"]]
-        )
+        screen.table(("id", "when", "enabled", "next", "last", "kind"), [_row(job) for job in page["schedules"]])
     return exits.OK
 
 
 @app.command()
 def add(  # noqa: PLR0913 - each is an option
     ctx: typer.Context,
-    job_id: Annotated[
-        str | None, typer.Argument(metavar="[ID]", help="Its id; one is made up without.")
-    ] = None,
-    cron: Annotated[
-        str | None, typer.Option("--cron", help='Five fields or an @alias: "0 8 * * 1-5".')
-    ] = None,
+    job_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Its id; one is made up without.")] = None,
+    cron: Annotated[str | None, typer.Option("--cron", help='Five fields or an @alias: "0 8 * * 1-5".')] = None,
     every: Annotated[str | None, typer.Option("--every", help="An interval: 90s, 15m, 6h, 1d.")] = None,
-    at: Annotated[
-        str | None, typer.Option("--at", help="One moment: 2026-01-31T08:00, or ms since 1970.")
-    ] = None,
+    at: Annotated[str | None, typer.Option("--at", help="One moment: 2026-01-31T08:00, or ms since 1970.")] = None,
     zone: Annotated[str, typer.Option("--zone", help="The IANA time zone that --cron is read in.")] = "UTC",
     kind: Annotated[str, typer.Option("--kind", help="The kind of its tasks.")] = "chat",
-    payload: Annotated[
-        str | None, typer.Option("--payload", help="Their payload: JSON, @file, or -.")
-    ] = None,
-    prompt: Annotated[
-        str | None, typer.Option("--prompt", help="Short for --payload '{\"content\": ...}'.")
-    ] = None,
+    payload: Annotated[str | None, typer.Option("--payload", help="Their payload: JSON, @file, or -.")] = None,
+    prompt: Annotated[str | None, typer.Option("--prompt", help="Short for --payload '{\"content\": ...}'.")] = None,
     agent: Annotated[str | None, typer.Option("--agent", help="The agent that does them.")] = None,
     session: Annotated[str | None, typer.Option("--session", help="The session they belong to.")] = None,
     priority: Annotated[int, typer.Option("--priority", help="-10 to 10.")] = 0,

@@ -14,9 +14,7 @@ from goclaw.client import serving
 
 app = group("Start, stop and look at the daemon in the background.")
 
-NowFlag = Annotated[
-    bool, typer.Option("--now", help="Kill it after one second; nothing acknowledged is lost.")
-]
+NowFlag = Annotated[bool, typer.Option("--now", help="Kill it after one second; nothing acknowledged is lost.")]
 
 
 @app.command()

@@ -48,9 +48,7 @@ def _report(drill: Drill, as_json: bool) -> int:
     if drill.known_again != len(drill.outcomes):
         faults.append(f"{len(drill.outcomes) - drill.known_again} submissions were not known when sent again")
     if drill.left_alive:
-        faults.append(
-            f"{drill.left_alive} processes of the killed daemon were still alive beside its successor"
-        )
+        faults.append(f"{drill.left_alive} processes of the killed daemon were still alive beside its successor")
     table = groups(drill.outcomes)
     if as_json:
         screen.data(

@@ -148,12 +148,9 @@ async def _to_the_end(
     async with Client(lambda: find_daemon(demo.home, {}), clock) as client:
         again = [await client.call(job.method, job.params) for job in jobs]
         known = sum(
-            one["deduplicated"] and one["task_id"] == ids[job.name]
-            for job, one in zip(jobs, again, strict=True)
+            one["deduplicated"] and one["task_id"] == ids[job.name] for job, one in zip(jobs, again, strict=True)
         )
-        screen.say(
-            f"5. sending everything again under the same keys: {known} of {len(jobs)} known, nothing doubled"
-        )
+        screen.say(f"5. sending everything again under the same keys: {known} of {len(jobs)} known, nothing doubled")
         tasks = await asyncio.gather(*(_ended(client, task_id) for task_id in ids.values()))
         events = [await _events(client, task_id) for task_id in ids.values()]
     ledger = read_ledger(demo.ledger)

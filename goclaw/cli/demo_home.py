@@ -69,9 +69,7 @@ def quiet(environ: Mapping[str, str]) -> dict[str, str]:
     """The environment without what would reach out of the demo: other homes, keys, addresses of models."""
     ends = ("_API_KEY", "_BASE_URL", "_TOKEN", "_HOST")
     return {
-        name: value
-        for name, value in environ.items()
-        if not name.startswith("GOCLAW_") and not name.endswith(ends)
+        name: value for name, value in environ.items() if not name.startswith("GOCLAW_") and not name.endswith(ends)
     }
 
 

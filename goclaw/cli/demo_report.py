@@ -39,9 +39,7 @@ class Outcome:
             return [f"{job.name}: acknowledged and lost"]
         found = []
         if task["state"] != job.state or (job.error_code and task.get("error_code") != job.error_code):
-            found.append(
-                f"{job.name}: ended {task['state']} {task.get('error_code') or ''}, not {job.state}".rstrip()
-            )
+            found.append(f"{job.name}: ended {task['state']} {task.get('error_code') or ''}, not {job.state}".rstrip())
         if job.state in ("SUCCEEDED", "FAILED") and self.ends != 1:
             found.append(f"{job.name}: came to an end {self.ends} times")
         if job.answer and job.answer not in result_text(task):

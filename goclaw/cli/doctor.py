@@ -21,9 +21,7 @@ def doctor(ctx: typer.Context, as_json: JsonFlag = False) -> int:
     if as_json:
         screen.data({"ok": not failed, "checks": [asdict(check) for check in checks]})
     else:
-        screen.table(
-            ("check", "status", "what was found"), [(one.name, one.status, one.detail) for one in checks]
-        )
+        screen.table(("check", "status", "what was found"), [(one.name, one.status, one.detail) for one in checks])
         for check in checks:
             if check.fix:
                 screen.say(f"{check.name}: {check.fix}")

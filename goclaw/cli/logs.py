@@ -25,9 +25,7 @@ app = single("Show the log lines of this home.")
 @app.command()
 def logs(
     ctx: typer.Context,
-    follow: Annotated[
-        bool, typer.Option("-f", "--follow", help="Go on with new lines until Ctrl-C.")
-    ] = False,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with new lines until Ctrl-C.")] = False,
     lines: Annotated[int, typer.Option("-n", "--lines", min=0, help="The newest so many.")] = 50,
     as_json: JsonFlag = False,
 ) -> int:
@@ -78,19 +76,13 @@ def readable(line: str) -> str:
         return line
     if not isinstance(told, dict):
         return line
-    rest = " ".join(
-        f"{name}={_word(value)}" for name, value in told.items() if name not in HEAD and value is not None
-    )
+    rest = " ".join(f"{name}={_word(value)}" for name, value in told.items() if name not in HEAD and value is not None)
     head = f"{screen.moment(told.get('timestamp'))} {told.get('level') or '':<7} {told.get('component') or '':<10}"
     return f"{head} {told.get('msg') or ''} {rest}".rstrip()
 
 
 def _word(value: Any) -> str:
-    return (
-        value
-        if isinstance(value, str) and value and " " not in value
-        else json.dumps(value, ensure_ascii=False)
-    )
+    return value if isinstance(value, str) and value and " " not in value else json.dumps(value, ensure_ascii=False)
 
 
 def _replaced(number: int, file: Path) -> bool:

@@ -28,18 +28,14 @@ def show(ctx: typer.Context, as_json: JsonFlag = False) -> int:
         screen.data({"version": rules.version, "rules": rules.document})
         return exits.OK
     screen.text(f"# {home.policy}, version {rules.version}")
-    screen.text(
-        yaml.safe_dump(dict(rules.document), sort_keys=False, default_flow_style=None, width=110).rstrip()
-    )
+    screen.text(yaml.safe_dump(dict(rules.document), sort_keys=False, default_flow_style=None, width=110).rstrip())
     return exits.OK
 
 
 @app.command()
 def check(
     ctx: typer.Context,
-    file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="Another file than the home's.")
-    ] = None,
+    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Another file than the home's.")] = None,
     as_json: JsonFlag = False,
 ) -> int:
     """Check a policy before it is saved; exit code 1 when it would be refused."""
@@ -67,9 +63,7 @@ def explain(
     resource: Annotated[
         list[str] | None, typer.Argument(metavar="[RESOURCE...]", help="A path, a host, or after -- an argv.")
     ] = None,
-    subject: Annotated[
-        str, typer.Option("--subject", help="agent:NAME, skill:NAME or client.")
-    ] = "agent:default",
+    subject: Annotated[str, typer.Option("--subject", help="agent:NAME, skill:NAME or client.")] = "agent:default",
     cwd: Annotated[Path | None, typer.Option("--cwd", help="For tools.exec; workspace/ by default.")] = None,
     as_json: JsonFlag = False,
 ) -> int:

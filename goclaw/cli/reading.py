@@ -51,9 +51,7 @@ def moment_of(word: str) -> int:
     try:
         return round(datetime.fromisoformat(word).astimezone().timestamp() * 1000)
     except (ValueError, OverflowError):
-        raise BadRequest(
-            f"{word!r} is no moment; write 2026-01-31T08:00 or milliseconds since 1970"
-        ) from None
+        raise BadRequest(f"{word!r} is no moment; write 2026-01-31T08:00 or milliseconds since 1970") from None
 
 
 def span_of(word: str, name: str) -> int:

@@ -10,9 +10,7 @@ from goclaw.cli.foreground import serve as serve_now
 app = single("Serve in the foreground.")
 
 
-@app.command(
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
-)
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
 def serve(ctx: typer.Context) -> int:
     """Serve in the foreground."""
     before = ctx.find_root().params

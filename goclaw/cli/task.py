@@ -24,9 +24,7 @@ StateFilter = Annotated[str | None, typer.Option("--state", help="QUEUED, RUNNIN
 KindFilter = Annotated[str | None, typer.Option("--kind", help="chat, exec, skill, tool or noop.")]
 SessionFilter = Annotated[str | None, typer.Option("--session", help="The session.")]
 AgentFilter = Annotated[str | None, typer.Option("--agent", help="The agent.")]
-SinceFilter = Annotated[
-    str | None, typer.Option("--since", help="Created since: 90s, 2h, 3d ago, or a date.")
-]
+SinceFilter = Annotated[str | None, typer.Option("--since", help="Created since: 90s, 2h, 3d ago, or a date.")]
 COLUMNS = ("id", "kind", "state", "attempt", "agent", "created", "note")
 
 
@@ -41,9 +39,7 @@ def submit(  # noqa: PLR0913 - each is an option
     priority: Annotated[int, typer.Option("--priority", help="-10 to 10.")] = 0,
     delay: Annotated[float, typer.Option("--delay", min=0, help="Seconds before it may start.")] = 0,
     max_attempts: Annotated[int, typer.Option("--max-attempts", help="Attempts in all.")] = 3,
-    timeout: Annotated[
-        float | None, typer.Option("--timeout", min=0, help="Seconds an attempt may take.")
-    ] = None,
+    timeout: Annotated[float | None, typer.Option("--timeout", min=0, help="Seconds an attempt may take.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for its end and print the task.")] = False,
     argv: Annotated[list[str] | None, typer.Argument(help="After --: the program and its arguments.")] = None,
     as_json: JsonFlag = False,
@@ -133,9 +129,7 @@ def events(
     if as_json:
         screen.data(found)
     else:
-        screen.table(
-            ("event", "type", "from", "to", "at", "told"), [_event_row(one) for one in found["events"]]
-        )
+        screen.table(("event", "type", "from", "to", "at", "told"), [_event_row(one) for one in found["events"]])
     return exits.OK
 
 
@@ -220,9 +214,7 @@ def wait(
 @app.command()
 def watch(
     ctx: typer.Context,
-    task_id: Annotated[
-        str | None, typer.Argument(metavar="[TASK_ID]", help="One task; without, all.")
-    ] = None,
+    task_id: Annotated[str | None, typer.Argument(metavar="[TASK_ID]", help="One task; without, all.")] = None,
     as_json: JsonFlag = False,
 ) -> int:
     """Show events as they happen: of one task until its end, of all until Ctrl-C."""

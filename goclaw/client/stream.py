@@ -46,9 +46,7 @@ class Cursor:
         self._log_id = log_id
         self.subscribed = False
 
-    async def follow(
-        self, line: Line, log_id: str, on_subscribed: Callable[[], None]
-    ) -> AsyncGenerator[Event | Delta]:
+    async def follow(self, line: Line, log_id: str, on_subscribed: Callable[[], None]) -> AsyncGenerator[Event | Delta]:
         """Everything after the cursor, until this connection ends. `log_id` is that of the daemon's hello."""
         params: dict[str, Any] = {"session_id": self._session_id, "from_event_id": self._at}
         if self._log_id and self._at not in (0, "latest"):

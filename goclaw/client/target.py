@@ -70,9 +70,7 @@ def refused(target: Target, status: int) -> Unreachable | NotAuthorized:
         return Unreachable(f"no goclaw daemon serves this home, and {target.url} does not accept its token")
     if not target.token:
         return NotAuthorized(f"the daemon at {target.url} asks for a token; set GOCLAW_AUTH_TOKEN")
-    return NotAuthorized(
-        f"the daemon at {target.url} does not accept the token of GOCLAW_AUTH_TOKEN or auth.token"
-    )
+    return NotAuthorized(f"the daemon at {target.url} does not accept the token of GOCLAW_AUTH_TOKEN or auth.token")
 
 
 def _token(home: Home) -> str | None:

@@ -11,11 +11,10 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
 
 from goclaw import __version__
 from goclaw.bus import Bus
@@ -33,6 +32,7 @@ from goclaw.config.live import LiveConfig, ReloadFailed
 from goclaw.config.load import load_settings
 from goclaw.config.settings import Settings
 from goclaw.daemon.furnish import Ground, Parts, furnish, provider_settings
+from goclaw.daemon.supervisor import Start, Supervisor
 from goclaw.db.database import Database
 from goclaw.errors import GoclawError, StartupError, StoreCorrupt
 from goclaw.gateway.app import Server, bind, build_app
@@ -103,7 +103,7 @@ class Daemon:
 
             bus = Bus(lambda cursor, limit: database.read(events.read_after, cursor, limit))
             database = await stack.enter_async_context(
-                Database(self._home.database, self._clock, bus.ring, self._database_failed)
+                Database(self._home.database, self._clock, bus.ring, self._give_up)
             )
             identity = await self._open_log(stack, database)
             bus.start_at(await database.read(events.head))
@@ -201,20 +201,22 @@ class Daemon:
         )
         listener = bind(settings.bind_addr)
         server = Server(build_app(house, rules))
+        supervisor = Supervisor(self._clock, self._log, parts.ledger.emit, self._give_up)
         try:
             async with asyncio.TaskGroup() as group:
-                serving = group.create_task(server.serve(sockets=[listener]), name="gateway")
+                serving = group.create_task(supervisor.need("gateway", lambda: server.serve(sockets=[listener])))
                 following = [
-                    group.create_task(run, name=name) for name, run in self._followers(house, parts, live_policy)
+                    group.create_task(supervisor.keep(name, start), name=name)
+                    for name, start in self._followers(house, parts, live_policy)
                 ]
                 host, port = listener.getsockname()[:2]
                 url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
                 self._phases.reached("gateway_bound", bind=f"{host}:{port}", url=url)
                 _warn_when_open(self._log, host)
                 await parts.scheduler.reconcile([entry.draft() for entry in settings.schedules])
-                following.append(group.create_task(parts.scheduler.run(), name="scheduler"))
+                following.append(group.create_task(supervisor.keep("scheduler", parts.scheduler.run)))
                 self._phases.reached("scheduler_started")
-                working = group.create_task(parts.pool.run(), name="pool")
+                working = group.create_task(supervisor.need("workers", parts.pool.run))
                 self._publish(stack, house.identity, f"{host}:{port}", url)
                 self._ready = True
                 self._phases.reached("ready", url=url, pid=os.getpid())
@@ -227,17 +229,15 @@ class Daemon:
         finally:
             listener.close()
 
-    def _followers(
-        self, house: House, parts: Parts, live_policy: LivePolicy
-    ) -> list[tuple[str, Coroutine[Any, Any, None]]]:
+    def _followers(self, house: House, parts: Parts, live_policy: LivePolicy) -> list[tuple[str, Start]]:
         skills = [self._home.skills, self._home.installed]
         pages = [self._home.config, self._home.dotenv, self._home.soul, self._home.conventions]
         return [
-            ("bus", house.bus.run()),
-            ("waiters", house.waiters.run()),
-            ("policy", live_policy.run()),
-            ("config", watch(pages, lambda _: self._reload(parts))),
-            ("skills", watch(skills, lambda _: parts.catalog.reload())),
+            ("bus", house.bus.run),
+            ("waiters", house.waiters.run),
+            ("policy", live_policy.run),
+            ("config", lambda: watch(pages, lambda _: self._reload(parts))),
+            ("skills", lambda: watch(skills, lambda _: parts.catalog.reload())),
         ]
 
     async def _reload(self, parts: Parts) -> None:
@@ -278,9 +278,10 @@ class Daemon:
         publish_gateway(self._home, info)
         stack.callback(withdraw_gateway, self._home)
 
-    def _database_failed(self, error: GoclawError) -> None:
-        self._failure = error
-        self._log.error("database failed", error=error.message, code=error.code)
+    def _give_up(self, error: GoclawError) -> None:
+        """Stop without a drain: what runs now is judged by the next start."""
+        self._failure = self._failure or error
+        self._log.error("giving up", error=error.message, code=error.code)
         self._stop.set()
 
     def _report(self, where: str, error: BaseException) -> None:

@@ -64,13 +64,9 @@ def settings(name: str, url: str) -> ProviderSettings:
     if name == "offline":
         return ProviderSettings(name=name, kind="offline")
     if name == "anthropic":
-        return ProviderSettings(
-            name=name, kind="anthropic", base_url=url, api_key=KEY, model="claude-sonnet-5-5"
-        )
+        return ProviderSettings(name=name, kind="anthropic", base_url=url, api_key=KEY, model="claude-sonnet-5-5")
     path = "/api/v1" if name == "openrouter" else "/v1"
-    return ProviderSettings(
-        name=name, kind="openai", base_url=url + path, api_key=KEY, model="openai/gpt-5.4-mini"
-    )
+    return ProviderSettings(name=name, kind="openai", base_url=url + path, api_key=KEY, model="openai/gpt-5.4-mini")
 
 
 HOSTED = ("anthropic", "openai", "openrouter")
@@ -209,9 +205,7 @@ def settled(name: str, server: MockLLM) -> tuple[ProviderSettings, Mapping[str, 
 
 @pytest.mark.spec("GC-BRN-102")
 @pytest.mark.parametrize("name", HOSTED)
-async def test_calls_and_results_reach_the_wire_in_pairs_under_our_own_ids(
-    name: str, server: MockLLM
-) -> None:
+async def test_calls_and_results_reach_the_wire_in_pairs_under_our_own_ids(name: str, server: MockLLM) -> None:
     marker = f"pairs-{name}"
     provider = build_providers(settled(name, server)[1], clock=FakeClock())[name]
     mine = [ToolCall(f"turn1_{n}", "read_file", {"file_path": f"{n}.txt"}) for n in (1, 2)]

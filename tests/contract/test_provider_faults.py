@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import aclosing
 from typing import Any, Literal
 
 import pytest
@@ -186,9 +187,7 @@ async def test_retry_after_is_understood_in_each_of_its_forms(
 @KINDS
 @pytest.mark.spec("GC-BRN-112")
 async def test_no_key_is_ever_in_the_text_of_an_error(kind: Kind) -> None:
-    failed, _ = await failure(
-        kind, error(401, f"Incorrect API key provided: {KEY}, or sk-pr****wxyz, Bearer {KEY}")
-    )
+    failed, _ = await failure(kind, error(401, f"Incorrect API key provided: {KEY}, or sk-pr****wxyz, Bearer {KEY}"))
     assert KEY not in failed.message
     assert "wxyz" not in failed.message
     assert KEY not in repr(failed.data)
@@ -235,9 +234,7 @@ async def test_a_stream_that_ends_politely_without_its_last_event_is_an_error_to
         "[]",
     ],
 )
-async def test_rubbish_in_a_stream_is_the_providers_fault_and_may_be_tried_again(
-    kind: Kind, rubbish: str
-) -> None:
+async def test_rubbish_in_a_stream_is_the_providers_fault_and_may_be_tried_again(kind: Kind, rubbish: str) -> None:
     name = "content_block_delta" if "index" in rubbish else "message_delta"
     body = f"event: {name}\ndata: {rubbish}\n\n"
     failed, _ = await failure(kind, Answer(200, {"content-type": "text/event-stream"}, (body,)))
@@ -247,9 +244,7 @@ async def test_rubbish_in_a_stream_is_the_providers_fault_and_may_be_tried_again
 @KINDS
 @pytest.mark.spec("GC-BRN-113")
 async def test_a_body_that_is_no_stream_at_all_is_an_error(kind: Kind) -> None:
-    failed, _ = await failure(
-        kind, Answer(200, {"content-type": "text/html"}, ("<html>Welcome to the hotel",))
-    )
+    failed, _ = await failure(kind, Answer(200, {"content-type": "text/html"}, ("<html>Welcome to the hotel",)))
     assert isinstance(failed, ProviderUnavailable)
 
 
@@ -336,6 +331,18 @@ async def test_cancelling_the_call_closes_its_connection(kind: Kind) -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+        await server.left.wait()
+        await provider.aclose()
+
+
+@KINDS
+@pytest.mark.spec("GC-BRN-114")
+async def test_leaving_a_stream_half_read_closes_its_connection(kind: Kind) -> None:
+    async with faulty(sse(*begins(kind), then="hang")) as server:
+        provider = provider_at(kind, server.url)
+        async with aclosing(provider.stream(REQUEST)) as stream:  # type: ignore[type-var]
+            assert await anext(stream) == TextChunk("Half an ans")
+        await server.left.wait()
         await provider.aclose()
 
 
@@ -356,9 +363,7 @@ async def test_arguments_that_are_not_a_json_object_are_never_guessed_at(kind: K
 @pytest.mark.parametrize(
     ("arguments", "stop"), [('{"file_path": "/et', "max_tokens"), ("", "max_tokens"), ('{"a": 1}', "refusal")]
 )
-async def test_a_call_the_model_did_not_finish_or_stand_by_is_dropped(
-    kind: Kind, arguments: str, stop: str
-) -> None:
+async def test_a_call_the_model_did_not_finish_or_stand_by_is_dropped(kind: Kind, arguments: str, stop: str) -> None:
     async with faulty(sse(*begins(kind), *calls(kind, arguments), *ends(kind, stop))) as server:
         *_, reply = await run(kind, server)
     assert isinstance(reply, Reply)
@@ -380,9 +385,7 @@ async def test_a_whole_call_before_the_tokens_ran_out_is_kept(kind: Kind) -> Non
 @pytest.mark.parametrize(
     ("with_calls", "stop", "settled"), [(True, "end_turn", "tool_use"), (False, "tool_use", "end_turn")]
 )
-async def test_the_stop_reason_agrees_with_the_answer(
-    kind: Kind, with_calls: bool, stop: str, settled: str
-) -> None:
+async def test_the_stop_reason_agrees_with_the_answer(kind: Kind, with_calls: bool, stop: str, settled: str) -> None:
     wanted = calls(kind, "") if with_calls else []
     async with faulty(sse(*begins(kind), *wanted, *ends(kind, stop))) as server:
         *_, reply = await run(kind, server)

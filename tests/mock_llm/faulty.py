@@ -27,9 +27,7 @@ class Answer:
     then: Literal["end", "cut", "hang"] = "end"
 
 
-def error(
-    status: int, message: str, *, type_: str = "error", headers: Mapping[str, str] | None = None
-) -> Answer:
+def error(status: int, message: str, *, type_: str = "error", headers: Mapping[str, str] | None = None) -> Answer:
     """A refusal in the shape both APIs share."""
     body = json.dumps({"type": "error", "error": {"type": type_, "message": message}})
     return Answer(status, {"content-type": "application/json", **(headers or {})}, (body,))
@@ -53,27 +51,30 @@ class FaultyServer:
     url: str = ""
     requests: list[tuple[str, dict[str, str], Any]] = field(default_factory=list)
     closing: asyncio.Event = field(default_factory=asyncio.Event)
+    left: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when a client hung up on an answer that hangs."""
     extra: int = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, one request."""
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-            headers = {
-                name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])
-            }
+            headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])}
             body = await reader.readexactly(int(headers.get("content-length", "0")))
             self.requests.append((head[0].split(" ")[1], headers, json.loads(body) if body else None))
             if not self.answers:
                 self.extra += 1
                 return
-            await self._answer(self.answers.pop(0), writer, chunked=not head[0].endswith("HTTP/1.0"))
+            chunked = not head[0].endswith("HTTP/1.0")
+            await self._answer(self.answers.pop(0), reader, writer, chunked=chunked)
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
             writer.close()
 
-    async def _answer(self, answer: Answer, writer: asyncio.StreamWriter, *, chunked: bool) -> None:
+    async def _answer(
+        self, answer: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, chunked: bool
+    ) -> None:
         framing = {"transfer-encoding": "chunked"} if chunked else {}
         headers = {"connection": "close", **framing, **answer.headers}
         lines = [
@@ -86,10 +87,20 @@ class FaultyServer:
             writer.write(f"{len(data):x}\r\n".encode() + data + b"\r\n" if chunked else data)
             await writer.drain()
         if answer.then == HANG:
-            await self.closing.wait()
+            await self._hang(reader)
         elif answer.then == END and chunked:
             writer.write(b"0\r\n\r\n")
         await writer.drain()
+
+    async def _hang(self, reader: asyncio.StreamReader) -> None:
+        async with asyncio.TaskGroup() as group:
+            hung_up = group.create_task(reader.read())
+            closed = group.create_task(self.closing.wait())
+            done, pending = await asyncio.wait((hung_up, closed), return_when=asyncio.FIRST_COMPLETED)
+            for task in pending:
+                task.cancel()
+        if hung_up in done:
+            self.left.set()
 
 
 @asynccontextmanager

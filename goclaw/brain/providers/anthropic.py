@@ -43,17 +43,11 @@ class AnthropicProvider:
         """See `Provider.stream`. Raises ProviderAuth without a key, ProviderRefused without a model."""
         settings = self._settings
         if not settings.api_key:
-            raise ProviderAuth(
-                f"{self.name} has no API key; set ANTHROPIC_API_KEY or its api_key in config.yaml"
-            )
+            raise ProviderAuth(f"{self.name} has no API key; set ANTHROPIC_API_KEY or its api_key in config.yaml")
         model = request.model or settings.model
         if model is None:
-            raise ProviderRefused(
-                f"{self.name} has no model; set its model in config.yaml", kind="model_not_found"
-            )
-        wire = parameters(
-            request, provider=self.name, model=model, max_tokens=settings.max_tokens or MAX_TOKENS
-        )
+            raise ProviderRefused(f"{self.name} has no model; set its model in config.yaml", kind="model_not_found")
+        wire = parameters(request, provider=self.name, model=model, max_tokens=settings.max_tokens or MAX_TOKENS)
         deadline = Deadline(self._clock, settings.timeout_ms)
         client = await self._client.get()
         assembly = Assembly(self.name, model)

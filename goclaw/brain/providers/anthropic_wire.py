@@ -45,9 +45,7 @@ def parameters(request: ChatRequest, *, provider: str, model: str, max_tokens: i
     wire: dict[str, Any] = {
         "model": model,
         "max_tokens": request.max_tokens or max_tokens,
-        "messages": _marked(
-            _merged(_message(message, provider, model) for message in paired(request.messages))
-        ),
+        "messages": _marked(_merged(_message(message, provider, model) for message in paired(request.messages))),
     }
     if request.system.strip():
         wire["system"] = [{"type": "text", "text": request.system, "cache_control": _CACHED}]

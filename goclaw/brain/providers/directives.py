@@ -39,18 +39,14 @@ def parse_directives(prompt: str, tools: Sequence[ToolSpec]) -> tuple[Directive,
     if not lines or not lines[0].startswith("/"):
         return ()
     if len(lines) > DIRECTIVES_LIMIT:
-        raise DirectiveError(
-            f"{len(lines)} directives in one prompt; at most {DIRECTIVES_LIMIT} are run together."
-        )
+        raise DirectiveError(f"{len(lines)} directives in one prompt; at most {DIRECTIVES_LIMIT} are run together.")
     return tuple(_directive(line, tools) for line in lines)
 
 
 def _directive(line: str, tools: Sequence[ToolSpec]) -> Directive:
     word, _, rest = line.partition(" ")
     if not word.startswith("/"):
-        raise DirectiveError(
-            f"This line is not a directive: {line}\nWrite /tool key=value ... or /tool {{json}}."
-        )
+        raise DirectiveError(f"This line is not a directive: {line}\nWrite /tool key=value ... or /tool {{json}}.")
     tool = next((tool for tool in tools if tool.name == word[1:]), None)
     if tool is None:
         raise DirectiveError(_unknown(word[1:], [tool.name for tool in tools]))

@@ -40,9 +40,7 @@ def default_settings(env: Mapping[str, str]) -> dict[str, ProviderSettings]:
     return {settings.name: settings for settings in offered if settings is not None}
 
 
-async def default_chain(
-    env: Mapping[str, str], *, probe_url: str = OLLAMA_URL
-) -> tuple[ProviderSettings, ...]:
+async def default_chain(env: Mapping[str, str], *, probe_url: str = OLLAMA_URL) -> tuple[ProviderSettings, ...]:
     """The provider when none is configured: the first with a key, else Ollama, else offline.
 
     Ollama counts when OLLAMA_HOST names it, or when it answers on this machine within 200 ms and has a model.
@@ -87,9 +85,7 @@ async def _get(host: str, port: int, path: str) -> bytes:
     """
     reader, writer = await asyncio.open_connection(host, port)
     try:
-        writer.write(
-            f"GET {path} HTTP/1.0\r\nHost: {host}:{port}\r\nAccept: application/json\r\n\r\n".encode()
-        )
+        writer.write(f"GET {path} HTTP/1.0\r\nHost: {host}:{port}\r\nAccept: application/json\r\n\r\n".encode())
         await writer.drain()
         answer = await reader.read(_PROBE_LIMIT)
         while more := await reader.read(_PROBE_LIMIT):

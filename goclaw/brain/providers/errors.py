@@ -74,9 +74,7 @@ _SENSELESS = (OSError, ValueError, LookupError, TypeError, AttributeError, Recur
 
 
 @contextmanager
-def translated(
-    provider: str, key: str | None, clock: Clock, foreign: tuple[type[Exception], ...]
-) -> Iterator[None]:
+def translated(provider: str, key: str | None, clock: Clock, foreign: tuple[type[Exception], ...]) -> Iterator[None]:
     """Let only `ProviderError` out of the block, for the errors in `foreign` and for answers that make no
     sense.
 

@@ -60,9 +60,7 @@ class Failover:
                         shown = shown or bool(chunk.text)
                         yield chunk
                 if reply is None:
-                    raise ProviderUnavailable(
-                        f"{candidate.name} ended without an answer", provider=candidate.name
-                    )
+                    raise ProviderUnavailable(f"{candidate.name} ended without an answer", provider=candidate.name)
             except ProviderError as error:
                 failures.append(error)
                 self._tell_failure(candidate, error, shown)
@@ -104,9 +102,7 @@ class OnModel:
 
     def stream(self, request: ChatRequest) -> AsyncIterator[Chunk]:
         """See `Provider.stream`."""
-        return self._provider.stream(
-            request if request.model is not None else replace(request, model=self._model)
-        )
+        return self._provider.stream(request if request.model is not None else replace(request, model=self._model))
 
 
 def _may_work_elsewhere(error: ProviderError) -> bool:

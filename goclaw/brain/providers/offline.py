@@ -84,11 +84,8 @@ def _shown(tool: str, result: ToolResult) -> str:
 
 
 def _no_model(tools: Sequence[str]) -> str:
-    hint = (
-        f" Without a model, directives still run tools, for example: /{tools[0]} key=value" if tools else ""
-    )
+    hint = f" Without a model, directives still run tools, for example: /{tools[0]} key=value" if tools else ""
     return (
         "No model is configured, so a plain prompt cannot be answered. Set ANTHROPIC_API_KEY, OPENAI_API_KEY "
-        "or OPENROUTER_API_KEY, or start Ollama, then restart goclaw; or name a provider in config.yaml."
-        + hint
+        "or OPENROUTER_API_KEY, or start Ollama, then restart goclaw; or name a provider in config.yaml." + hint
     )

@@ -97,9 +97,7 @@ class OpenAIProvider:
                 page = await deadline.wait(lambda: client.models.list())
                 names = [model.id for model in page.data or ()]
             if not names:
-                raise ProviderRefused(
-                    f"{self.name} lists no model; install one there", kind="model_not_found"
-                )
+                raise ProviderRefused(f"{self.name} lists no model; install one there", kind="model_not_found")
             self._first_model = names[0]
         return self._first_model
 

@@ -23,9 +23,7 @@ _REASONING = ("reasoning_content", "reasoning")
 """Where the imitators put thinking; OpenAI itself shows none here."""
 
 
-def parameters(
-    request: ChatRequest, *, provider: str, model: str, limit: tuple[str, int] | None
-) -> dict[str, Any]:
+def parameters(request: ChatRequest, *, provider: str, model: str, limit: tuple[str, int] | None) -> dict[str, Any]:
     """The arguments of `chat.completions.create`. The same request gives the same arguments, byte for byte.
 
     `limit` is the name this server knows for the bound of an answer, and the bound.

@@ -61,17 +61,13 @@ class Meter:
         """`piece` itself. Raises ProviderUnavailable when the answer has grown beyond `REPLY_LIMIT`."""
         self._size += len(piece)
         if self._size > REPLY_LIMIT:
-            raise ProviderUnavailable(
-                f"{self._provider} sent more than {REPLY_LIMIT} characters in one answer"
-            )
+            raise ProviderUnavailable(f"{self._provider} sent more than {REPLY_LIMIT} characters in one answer")
         return piece
 
     def calls(self, number: int) -> None:
         """Raises ProviderUnavailable when there are more than `CALLS_LIMIT` tool calls."""
         if number > CALLS_LIMIT:
-            raise ProviderUnavailable(
-                f"{self._provider} asked for more than {CALLS_LIMIT} tools in one answer"
-            )
+            raise ProviderUnavailable(f"{self._provider} asked for more than {CALLS_LIMIT} tools in one answer")
 
 
 def parse_json(text: str) -> Any:

@@ -30,7 +30,13 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty home; nothing else of the environment is goclaw's."""
     folder = tmp_path / "home"
     folder.mkdir(mode=0o700)
-    for name in ("GOCLAW_BIND_ADDR", "GOCLAW_AUTH_TOKEN", "GOCLAW_NO_TUI", "ANTHROPIC_API_KEY", "OPENAI_API_KEY"):
+    for name in (
+        "GOCLAW_BIND_ADDR",
+        "GOCLAW_AUTH_TOKEN",
+        "GOCLAW_NO_TUI",
+        "ANTHROPIC_API_KEY",
+        "OPENAI_API_KEY",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("GOCLAW_HOME", str(folder))
     return folder

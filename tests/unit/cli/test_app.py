@@ -15,7 +15,13 @@ from tests.unit.cli.conftest import Goclaw
 @pytest.mark.spec("GC-RUN-104")
 @pytest.mark.parametrize(
     ("words", "nearest"),
-    [(["taks"], "task"), (["sttaus"], "status"), (["task", "sumbit"], "submit"), (["zzz"], ""), (["cron", "ad"], "add")],
+    [
+        (["taks"], "task"),
+        (["sttaus"], "status"),
+        (["task", "sumbit"], "submit"),
+        (["zzz"], ""),
+        (["cron", "ad"], "add"),
+    ],
 )
 async def test_an_unknown_word_is_a_usage_error_that_names_the_nearest(
     goclaw: Goclaw, words: list[str], nearest: str

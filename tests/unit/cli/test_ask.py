@@ -28,7 +28,12 @@ def talking(daemon: FakeDaemon) -> FakeDaemon:
     async def done(_: Peer, params: dict[str, Any]) -> Any:
         return DONE
 
-    for method, answer in (("system.ping", ping), ("agent.chat", chat), ("task.wait", done), ("task.get", done)):
+    for method, answer in (
+        ("system.ping", ping),
+        ("agent.chat", chat),
+        ("task.wait", done),
+        ("task.get", done),
+    ):
         daemon.on(method, answer)
     return daemon
 

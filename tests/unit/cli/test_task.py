@@ -31,7 +31,24 @@ def _answers(daemon: FakeDaemon, method: str, result: Any) -> None:
 
 async def test_submit_sends_exactly_what_was_said(goclaw: Goclaw, daemon: FakeDaemon) -> None:
     _answers(daemon, "task.submit", {"task_id": "t", "session_id": None, "state": "QUEUED", "deduplicated": False})
-    words = "--kind exec --session s --agent a --key k --priority 3 --delay 1.5 --max-attempts 2 --timeout 4".split()
+    words = [
+        "--kind",
+        "exec",
+        "--session",
+        "s",
+        "--agent",
+        "a",
+        "--key",
+        "k",
+        "--priority",
+        "3",
+        "--delay",
+        "1.5",
+        "--max-attempts",
+        "2",
+        "--timeout",
+        "4",
+    ]
     ended = await goclaw("task", "submit", *words, "--", "ls", "-l", "--json")
     assert (ended.code, ended.out) == (0, "t\n")
     assert daemon.params_of("task.submit") == [

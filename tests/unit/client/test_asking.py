@@ -136,15 +136,11 @@ async def test_wait_ends_when_its_own_time_is_over(daemon: FakeDaemon, clock: Fa
     assert [params["timeout_ms"] for params in daemon.params_of("task.wait")] == [60_000, 30_000]
 
 
-async def test_a_subscription_resumes_by_cursor_without_gap_or_repeat(
-    daemon: FakeDaemon, clock: FakeClock
-) -> None:
+async def test_a_subscription_resumes_by_cursor_without_gap_or_repeat(daemon: FakeDaemon, clock: FakeClock) -> None:
     links: list[Link] = []
 
     async def subscribe(peer: Peer, params: dict[str, Any]) -> Any:
-        numbers = (
-            (1, 2) if params["from_event_id"] == 0 else (2, 3, 4)
-        )  # a daemon that repeats one is not believed
+        numbers = (1, 2) if params["from_event_id"] == 0 else (2, 3, 4)  # a daemon that repeats one is not believed
         for number in numbers:
             await peer.event(number)
         if 4 not in numbers:
@@ -251,9 +247,7 @@ async def test_a_streamed_turn_hands_over_deltas_and_then_its_end(daemon: FakeDa
     assert items[-1] == ChatEnd("t", "s", "SUCCEEDED", {"content": "Hello"}, None, None)
 
 
-async def test_a_streamed_turn_is_taken_up_again_under_the_same_key(
-    daemon: FakeDaemon, clock: FakeClock
-) -> None:
+async def test_a_streamed_turn_is_taken_up_again_under_the_same_key(daemon: FakeDaemon, clock: FakeClock) -> None:
     tries = iter([True, False])
 
     async def chat(peer: Peer, params: dict[str, Any]) -> Any:

@@ -66,9 +66,7 @@ def test_our_own_errors_and_cancellation_pass_untouched() -> None:
 
 
 @pytest.mark.spec("GC-BRN-113")
-@pytest.mark.parametrize(
-    "error", [KeyError("x"), TypeError(), AttributeError(), IndexError(), RecursionError()]
-)
+@pytest.mark.parametrize("error", [KeyError("x"), TypeError(), AttributeError(), IndexError(), RecursionError()])
 def test_an_answer_that_makes_no_sense_is_unavailable_and_keeps_its_cause(error: Exception) -> None:
     with (
         pytest.raises(ProviderUnavailable, match="not an answer") as caught,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -37,8 +37,7 @@ async def outcome(
     asked.
     """
     candidates = [
-        ScriptedProvider([] if step is None else [step], name=f"p{n}")
-        for n, step in enumerate(steps, start=1)
+        ScriptedProvider([] if step is None else [step], name=f"p{n}") for n, step in enumerate(steps, start=1)
     ]
     chunks: list[Chunk] = []
     reports = Reports()
@@ -198,6 +197,26 @@ async def test_cancellation_is_no_failure_and_closes_the_candidates_stream() -> 
     assert closed.is_set()
     assert not reports
     never.finish()
+
+
+async def test_leaving_half_way_closes_the_candidates_stream_at_once() -> None:
+    closed = asyncio.Event()
+
+    class Slow:
+        name = "slow"
+
+        async def stream(self, request: ChatRequest) -> AsyncIterator[Chunk]:
+            try:
+                yield TextChunk("x")
+                yield says("x")
+            finally:
+                closed.set()
+
+    stream = Failover([Slow()], Reports()).stream(REQUEST)
+    assert await anext(stream) == TextChunk("x")
+    assert isinstance(stream, AsyncGenerator)
+    await stream.aclose()
+    assert closed.is_set()
 
 
 @pytest.mark.spec("GC-BRN-122")

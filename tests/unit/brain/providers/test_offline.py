@@ -61,9 +61,7 @@ async def test_the_answer_to_one_directive_is_its_result_and_nothing_else() -> N
 async def test_of_several_directives_each_result_stands_below_its_line() -> None:
     results = (ToolResult("call_1", "A"), ToolResult("call_2", "denied by policy", is_error=True))
     reply = await answer(*after("/glob pattern=*\n/exec argv='[\"ls\"]'", *results))
-    assert reply.blocks == (
-        Text("/glob pattern=*\nA\n\n/exec argv='[\"ls\"]'\nexec failed: denied by policy"),
-    )
+    assert reply.blocks == (Text("/glob pattern=*\nA\n\n/exec argv='[\"ls\"]'\nexec failed: denied by policy"),)
 
 
 @pytest.mark.spec("GC-BRN-130")

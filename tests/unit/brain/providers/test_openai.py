@@ -57,9 +57,7 @@ async def test_an_endpoint_that_lists_no_model_is_refused() -> None:
 
 @pytest.mark.spec("GC-BRN-106")
 async def test_a_model_that_takes_tools_only_without_reasoning_is_asked_again_and_remembered() -> None:
-    refusal = error(
-        400, "Function tools with reasoning_effort are not supported for m", type_="invalid_request_error"
-    )
+    refusal = error(400, "Function tools with reasoning_effort are not supported for m", type_="invalid_request_error")
     with_tools = ChatRequest(
         system="", messages=REQUEST.messages, tools=(ToolSpec("glob", "Find.", {"type": "object"}),)
     )

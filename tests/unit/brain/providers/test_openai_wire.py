@@ -127,7 +127,5 @@ def test_a_refusal_is_shown_and_named() -> None:
 def test_cached_tokens_are_counted_once() -> None:
     details = SimpleNamespace(cached_tokens=30, cache_write_tokens=20)
     counts = SimpleNamespace(prompt_tokens=100, completion_tokens=7, prompt_tokens_details=details)
-    reply = assembled(
-        delta(content="x", finish="stop"), SimpleNamespace(model=None, usage=counts, choices=[])
-    )
+    reply = assembled(delta(content="x", finish="stop"), SimpleNamespace(model=None, usage=counts, choices=[]))
     assert reply.usage == Usage(input=50, output=7, cache_read=30, cache_write=20, calls=1)
