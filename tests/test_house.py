@@ -124,9 +124,7 @@ def _clock_read(node: ast.Attribute | ast.ImportFrom) -> str | None:
         taken = CLOCK_READS["time"] & {alias.name for alias in node.names} if node.module == "time" else set()
         return f"from time import {', '.join(sorted(taken))}" if taken else None
     owner = node.value
-    holder = (
-        owner.id if isinstance(owner, ast.Name) else owner.attr if isinstance(owner, ast.Attribute) else ""
-    )
+    holder = owner.id if isinstance(owner, ast.Name) else owner.attr if isinstance(owner, ast.Attribute) else ""
     return f"{holder}.{node.attr}" if node.attr in CLOCK_READS.get(holder, ()) else None
 
 
@@ -149,9 +147,7 @@ def test_claim_and_transition_alone_set_the_state_of_a_task() -> None:
         for path in sorted((ROOT / "goclaw/store").glob("*.sql"))
         for block in re.split(r"^-- name:\s*", path.read_text(), flags=re.MULTILINE)[1:]
     ]
-    sets_state = re.compile(
-        r"\bUPDATE\s+tasks?\s+SET\b(?:(?!\bWHERE\b).)*?\bstate\s*=", re.IGNORECASE | re.DOTALL
-    )
+    sets_state = re.compile(r"\bUPDATE\s+tasks?\s+SET\b(?:(?!\bWHERE\b).)*?\bstate\s*=", re.IGNORECASE | re.DOTALL)
     setters = {(file, name.strip()) for file, name, sql in blocks if sets_state.search(sql)}
     assert setters <= {("goclaw/store/tasks.sql", name) for name in STATE_SETTERS}
     assert not blocks or {"claim", "transition"} <= {name for _, name in setters}
@@ -172,9 +168,7 @@ def test_every_requirement_has_a_test_and_every_test_a_requirement() -> None:
         if path != Path(__file__):
             held.update(dict.fromkeys(SPEC_ID.findall(path.read_text()), name_of(path)))
     assert sorted(written - held.keys()) == [], "in SPEC.md, but no test holds them"
-    assert {one: file for one, file in held.items() if one not in written} == {}, (
-        "in tests, but not in SPEC.md"
-    )
+    assert {one: file for one, file in held.items() if one not in written} == {}, "in tests, but not in SPEC.md"
 
 
 def test_the_version_is_the_same_wherever_it_is_written() -> None:
@@ -187,9 +181,7 @@ def test_the_locks_are_hashed_and_name_no_host() -> None:
         text = lock.read_text()
         requirements = re.findall(r"^[A-Za-z0-9].*(?:\n .*)*", text, flags=re.MULTILINE)
         assert requirements, lock.name
-        assert [one for one in requirements if "==" not in one or "--hash=sha256:" not in one] == [], (
-            lock.name
-        )
+        assert [one for one in requirements if "==" not in one or "--hash=sha256:" not in one] == [], lock.name
         assert "://" not in text, lock.name
         assert "--index" not in text, lock.name
 

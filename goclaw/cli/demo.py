@@ -55,7 +55,7 @@ def _report(drill: Drill, as_json: bool) -> int:
             {
                 "held": not faults,
                 "faults": faults,
-                "killed_at": asdict(drill.killed_at),
+                "killed_at": asdict(drill.killed_at) | {"waiting": drill.killed_at.waiting},
                 "restart_ms": drill.restart_ms,
                 "known_again": drill.known_again,
                 "groups": [asdict(group) for group in table],

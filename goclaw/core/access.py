@@ -9,14 +9,26 @@ CAPABILITIES = frozenset(
     {
         "acp.read",
         "acp.mutate",
-        *(
-            f"tools.{name}"
-            for name in (
-                "read_file write_file exec shell web_search web_fetch spawn_task delegate_task "
-                "send_message memory_read memory_write cron mcp alert"
-            ).split()
-        ),
-        *(f"wasm.{name}" for name in "http kv_read kv_write log env invoke".split()),
+        "tools.read_file",
+        "tools.write_file",
+        "tools.exec",
+        "tools.shell",
+        "tools.web_search",
+        "tools.web_fetch",
+        "tools.spawn_task",
+        "tools.delegate_task",
+        "tools.send_message",
+        "tools.memory_read",
+        "tools.memory_write",
+        "tools.cron",
+        "tools.mcp",
+        "tools.alert",
+        "wasm.http",
+        "wasm.kv_read",
+        "wasm.kv_write",
+        "wasm.log",
+        "wasm.env",
+        "wasm.invoke",
         "skill.inject",
         "skill.install",
         "agent.create",

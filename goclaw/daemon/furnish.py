@@ -166,9 +166,13 @@ def _vitals(ground: Ground, pool: Pool, models: Models, catalog: Catalog) -> Vit
     )
 
 
+def _workspace(home: Home) -> Workspace:
+    return Workspace(os.path.realpath(home.root), os.path.realpath(home.workspace))
+
+
 async def _build_gate(stack: AsyncExitStack, ground: Ground) -> tuple[Catalog, Gate, Look]:
     home = ground.home
-    workspace = Workspace(os.path.realpath(home.root), os.path.realpath(home.workspace))
+    workspace = _workspace(home)
     sandbox = ProcessSandbox(home_mark=home.home_mark, workspace=workspace.folder, clock=ground.clock)
     artifacts = FolderArtifacts(home.artifacts)
     outputs = Outputs(artifacts, ground.redactor)

@@ -106,8 +106,12 @@ class Database:
         return self._writer
 
 
+def _read_only(path: Path) -> str:
+    return f"{path.absolute().as_uri()}?mode=ro"
+
+
 async def _reader(path: Path) -> aiosqlite.Connection:
-    reader = await aiosqlite.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+    reader = await aiosqlite.connect(_read_only(path), uri=True, isolation_level=None)
     reader.row_factory = sqlite3.Row
     await reader.execute("PRAGMA query_only = ON")
     return reader

@@ -123,10 +123,9 @@ def finish(
         steps.write(conn, live.task, live.session_key, closing.entries, now)
     if closing is not None and closing.messages and live.session_key is not None:
         sessions.add_messages(conn, live.session_key, live.task.key, closing.messages, now)
-    if not isinstance(outcome, Succeeded | Canceled) and live.task.kind in CALL_KINDS:
+    if not isinstance(outcome, Succeeded | Canceled) and _began_unsafe(conn, live.task):
         # An interruption is no verdict on an effect that may not be repeated: how it ended is not known.
-        if steps.running_unsafe(conn, live.task.key):
-            outcome = Unknown("it was interrupted after its effect had begun, so how it ended is not known")
+        outcome = Unknown("it was interrupted after its effect had begun, so how it ended is not known")
     ready = move(conn, live, settle(live.task, outcome, now, jitter), now)
     if tasks.lone_suspect(conn):
         # It waited for all others to end, whichever lane is its own.
@@ -142,7 +141,7 @@ def record(conn: Connection, stored: Stored, entries: Sequence[JournalEntry], no
     return steps.load(conn, stored.task.key)
 
 
-def finish_and_claim(
+def finish_and_claim(  # noqa: PLR0913 (both halves' arguments; a bundle would be made for this call alone)
     conn: Connection,
     stored: Stored,
     outcome: Outcome,
@@ -326,6 +325,11 @@ def _close_unsafe(conn: Connection, stored: Stored, now: int) -> None:
         steps.write(conn, stored.task, stored.session_key, [End(key, StepState.UNKNOWN) for key in begun], now)
 
 
+def _began_unsafe(conn: Connection, task: Task) -> bool:
+    """Whether a task that is one call has an effect under way that may not be repeated."""
+    return task.kind in CALL_KINDS and bool(steps.running_unsafe(conn, task.key))
+
+
 def _promote(conn: Connection, session_key: int) -> set[str]:
     head = tasks.session_head(conn, session_key)
     agent = None if head is None else tasks.unblock(conn, head)
@@ -333,6 +337,7 @@ def _promote(conn: Connection, session_key: int) -> set[str]:
 
 
 def tell_hops(conn: Connection, stored: Stored, change: Transition, now: int) -> None:
+    """Append the events of a transition, one for each hop."""
     task, at, told = stored.task, stored.task.state, []
     for hop in change.hops:
         told.append(
@@ -351,6 +356,7 @@ def tell_hops(conn: Connection, stored: Stored, change: Transition, now: int) ->
 
 
 def tell(conn: Connection, stored: Stored, kind: str, payload: dict[str, Any], now: int) -> int:
+    """Append one event of the task that changes no state; its id."""
     event = NewEvent(
         type=kind,
         task_key=stored.task.key,

@@ -54,7 +54,7 @@ class _Live:
 class Pool:
     """Runs the handlers of all agents' lanes. `run` lives as long as the daemon; `drain` ends it in peace."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (collaborators by name, given once by the composition root)
         self,
         queue: Queue,
         database: Database,

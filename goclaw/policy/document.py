@@ -154,9 +154,7 @@ def _boolean(value: Any, where: str) -> bool:
 
 def _choice(value: Any, where: str, known: Collection[str]) -> str:
     if not isinstance(value, str) or value not in known:
-        raise PolicyInvalid(
-            f"{where} must be one of {', '.join(known)}, not {_shown(value)}{_nearest(value, known)}"
-        )
+        raise PolicyInvalid(f"{where} must be one of {', '.join(known)}, not {_shown(value)}{_nearest(value, known)}")
     return value
 
 
@@ -205,8 +203,7 @@ def _by_provider(value: Any) -> dict[str, Any]:
 def _approvals(value: Any) -> dict[str, str]:
     asked = _mapping(value, "approvals", None)
     return {
-        _capability(name, "approvals"): _choice(answer, f"approvals.{name}", ("ask",))
-        for name, answer in asked.items()
+        _capability(name, "approvals"): _choice(answer, f"approvals.{name}", ("ask",)) for name, answer in asked.items()
     }
 
 
@@ -216,18 +213,12 @@ def _skills(value: Any) -> dict[str, Any]:
     for name, grant in skills.items():
         where = f"skills.{name}"
         if not _NAME.fullmatch(name):
-            raise PolicyInvalid(
-                f"{where}: a skill's name is of letters, digits, dots, dashes and underscores"
-            )
+            raise PolicyInvalid(f"{where}: a skill's name is of letters, digits, dots, dashes and underscores")
         fields = _mapping(grant, where, ("capabilities",))
-        checked[name] = {
-            "capabilities": _capabilities(fields.get("capabilities", []), f"{where}.capabilities")
-        }
+        checked[name] = {"capabilities": _capabilities(fields.get("capabilities", []), f"{where}.capabilities")}
     return checked
 
 
 def _rules_of_nothing(value: Any, where: str) -> None:
     if _list(value, where):
-        raise PolicyInvalid(
-            f"{where}: this goclaw has no MCP servers that a rule could be about; leave it empty"
-        )
+        raise PolicyInvalid(f"{where}: this goclaw has no MCP servers that a rule could be about; leave it empty")

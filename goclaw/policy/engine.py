@@ -12,9 +12,7 @@ from goclaw.core.step import Effect
 from goclaw.policy.rules import Judgement, Rules
 
 KEPT_VERSIONS = 64
-_READS = frozenset(
-    {"acp.read", "tools.read_file", "tools.memory_read", "wasm.kv_read", "wasm.env", "wasm.log"}
-)
+_READS = frozenset({"acp.read", "tools.read_file", "tools.memory_read", "wasm.kv_read", "wasm.env", "wasm.log"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,9 +116,7 @@ class PolicyEngine:
             return Decision(verdict, reason, current.version, pinned)
         rules = self._known(pinned)
         if rules is None:
-            reason = (
-                f"{reason} (judged by the current policy alone: version {pinned[:12]} is not known any more)"
-            )
+            reason = f"{reason} (judged by the current policy alone: version {pinned[:12]} is not known any more)"
             return Decision(verdict, reason, current.version, pinned)
         earlier, earlier_reason = judge(rules)
         if STRICTNESS[earlier] < STRICTNESS[verdict]:

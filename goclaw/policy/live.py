@@ -94,9 +94,7 @@ class LivePolicy:
             except PolicyInvalid as error:
                 self._fail(self._after_mistake(), error.message)
             except Exception as error:
-                self._fail(
-                    self._after_mistake(), f"policy.yaml cannot be read: {type(error).__name__}: {error}"
-                )
+                self._fail(self._after_mistake(), f"policy.yaml cannot be read: {type(error).__name__}: {error}")
             else:
                 self._succeed(rules)
 

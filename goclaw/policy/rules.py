@@ -81,8 +81,7 @@ class Rules:
     def believes(self, argv: tuple[str, ...], argv_paths: tuple[str, ...], effect: Effect) -> bool:
         """Whether a process may declare `effect`: the rule that lets it run says so."""
         return any(
-            pattern.permits(effect) and pattern.matches(argv, argv_paths, self.fence)
-            for pattern in self.patterns
+            pattern.permits(effect) and pattern.matches(argv, argv_paths, self.fence) for pattern in self.patterns
         )
 
     def _grants(self, subject: str, capability: str) -> bool:

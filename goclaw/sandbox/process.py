@@ -158,9 +158,7 @@ class ProcessSandbox:
             out.close()
             err.close()
 
-    async def _kill(
-        self, spec: ProcessSpec, process: asyncio.subprocess.Process | None, *, sure: bool
-    ) -> None:
+    async def _kill(self, spec: ProcessSpec, process: asyncio.subprocess.Process | None, *, sure: bool) -> None:
         # The family is looked up while its head still lives: later an orphan without marks cannot be told.
         root = process.pid if process is not None else None
         await kill_run(self._home_mark, spec.context.effect_key, root, self._clock, sure=sure)

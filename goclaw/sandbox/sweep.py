@@ -46,9 +46,7 @@ async def kill_marked(home_mark: str, clock: Clock, timeout_ms: int = 5_000) -> 
     return await _sweep(lambda: _carrying(wanted), clock, timeout_ms, quiet_scans=2)
 
 
-async def kill_run(
-    home_mark: str, effect_key: str, root: int | None, clock: Clock, *, sure: bool
-) -> list[int]:
+async def kill_run(home_mark: str, effect_key: str, root: int | None, clock: Clock, *, sure: bool) -> list[int]:
     """Kill the rest of one run: what carries its marks, is in the session of `root`, or descends from these.
 
     `sure` looks twice, because a process in the middle of exec shows no environment for an instant. Raises
@@ -58,9 +56,7 @@ async def kill_run(
     return await _sweep(lambda: _family(wanted, root), clock, 5_000, quiet_scans=2 if sure else 1)
 
 
-async def _sweep(
-    scan: Callable[[], set[int]], clock: Clock, timeout_ms: int, *, quiet_scans: int
-) -> list[int]:
+async def _sweep(scan: Callable[[], set[int]], clock: Clock, timeout_ms: int, *, quiet_scans: int) -> list[int]:
     deadline = clock.monotonic() + timeout_ms
     killed: set[int] = set()
     quiet = 0

@@ -193,9 +193,7 @@ class Lane:
             used = call.limits.fuel - store.get_fuel()
             if ended.code == 0:
                 return Ended(used)
-            return Ended(
-                used, FaultKind.EXIT_CODE, f"it ended with exit code {ended.code}", exit_code=ended.code
-            )
+            return Ended(used, FaultKind.EXIT_CODE, f"it ended with exit code {ended.code}", exit_code=ended.code)
         except WasmtimeError as error:
             # The module was linked on trial when it was compiled: all that instantiation can refuse now is
             # its size.
@@ -243,9 +241,7 @@ def _check_shape(module: Module) -> None:
             )
     start = exports.get("_start")
     if not isinstance(start, FuncType) or start.params or start.results:
-        raise skill_fault(
-            FaultKind.BAD_MODULE, "the module is not a WASI command: it exports no function _start()"
-        )
+        raise skill_fault(FaultKind.BAD_MODULE, "the module is not a WASI command: it exports no function _start()")
     if not isinstance(exports.get("memory"), MemoryType):
         raise skill_fault(FaultKind.BAD_MODULE, "the module exports no memory, so WASI cannot serve it")
 
@@ -264,9 +260,7 @@ def _trapped(trap: Trap, call: Call, fuel_used: int, memory_bytes: int) -> Ended
         case "UNREACHABLE" if memory_bytes >= limits.memory_bytes * 3 // 4:
             # A refused growth is told to the module alone, which then aborts. That its memory stood near the
             # limit is the only trace of it, and what whoever reads the fault needs to know.
-            text = (
-                f"it gave up with {memory_bytes:,} of at most {limits.memory_bytes:,} bytes of memory in use"
-            )
+            text = f"it gave up with {memory_bytes:,} of at most {limits.memory_bytes:,} bytes of memory in use"
             return Ended(fuel_used, FaultKind.MEMORY, text, name)
         case "UNREACHABLE":
             return Ended(fuel_used, FaultKind.UNREACHABLE, "it gave up (a panic or an abort)", name)

@@ -173,9 +173,7 @@ class Catalog:
                 tools[name] = tool
         return Snapshot(MappingProxyType(skills), MappingProxyType(tools), MappingProxyType(rejected))
 
-    async def _judged(
-        self, old: Snapshot, found: Skill | str, prove: bool
-    ) -> tuple[Skill | None, str | None]:
+    async def _judged(self, old: Snapshot, found: Skill | str, prove: bool) -> tuple[Skill | None, str | None]:
         if isinstance(found, str):
             return None, found
         known = old.skills.get(found.name)
@@ -220,9 +218,7 @@ def _survey(sources: Sequence[Path], reserved: frozenset[str], old: Snapshot) ->
             name = os.fsencode(path.name).decode("utf-8", "replace")
             if name not in found:
                 full = len(found) >= _FOLDERS
-                found[name] = (
-                    f"there are more than {_FOLDERS} skills" if full else _read(path, reserved, room)
-                )
+                found[name] = f"there are more than {_FOLDERS} skills" if full else _read(path, reserved, room)
                 room -= _size(found[name])
     return found
 
@@ -232,9 +228,7 @@ def _folders(source: Path) -> list[Path]:
     not. Raises OSError."""
     try:
         with os.scandir(source) as entries:
-            names = sorted(
-                entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")
-            )
+            names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
     except FileNotFoundError:
         return []
     candidates = (source / name for name in names if os.path.lexists(source / name / SKILL_FILE))

@@ -28,9 +28,7 @@ SCHEMA_FILE: Final = "input.schema.json"
 _STANDARD_KEYS = frozenset({"name", "description", "license", "compatibility", "metadata", "allowed-tools"})
 _USABLE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _STANDARD_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-_COLON_INSIDE = re.compile(
-    r"^(?P<key>description|license|compatibility): +(?P<value>[^'\"|>\s].*:\s.*)$", re.MULTILINE
-)
+_COLON_INSIDE = re.compile(r"^(?P<key>description|license|compatibility): +(?P<value>[^'\"|>\s].*:\s.*)$", re.MULTILINE)
 _HEADER_CHARACTERS = 64 * 1024
 _DESCRIPTION_CHARACTERS = 1024
 _COMPATIBILITY_CHARACTERS = 500
@@ -39,9 +37,7 @@ _MIB = 1024 * 1024
 _FUEL = (1_000_000_000, 1_000_000_000_000)
 _MEMORY_MB = (64, 512)
 _TIMEOUT_MS = (10_000, 300_000)
-_OWN_KEYS = frozenset(
-    f"goclaw-{name}" for name in ("effect", "fuel", "memory-mb", "timeout-ms", "input-schema")
-)
+_OWN_KEYS = frozenset(f"goclaw-{name}" for name in ("effect", "fuel", "memory-mb", "timeout-ms", "input-schema"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,9 +156,7 @@ def _name(fields: Mapping[str, Any], folder: str, warnings: list[str]) -> str:
 def _description(fields: Mapping[str, Any], warnings: list[str]) -> str:
     description = _text(fields, "description")
     if description is None:
-        raise SkillRejected(
-            "the description is missing or empty; without it no model knows when to use the skill"
-        )
+        raise SkillRejected("the description is missing or empty; without it no model knows when to use the skill")
     if len(description) > _DESCRIPTION_CHARACTERS:
         warnings.append(f"the description is cut after {_DESCRIPTION_CHARACTERS:,} characters")
     return description[:_DESCRIPTION_CHARACTERS]
@@ -195,9 +189,7 @@ def _metadata(value: Any, warnings: list[str]) -> Mapping[str, str]:
         else:
             warnings.append(f"metadata {key!r} is not a string and is ignored")
     warnings += [
-        f"unknown setting {key!r} is ignored"
-        for key in kept
-        if key.startswith("goclaw-") and key not in _OWN_KEYS
+        f"unknown setting {key!r} is ignored" for key in kept if key.startswith("goclaw-") and key not in _OWN_KEYS
     ]
     return MappingProxyType(kept)
 

@@ -28,6 +28,4 @@ class StoredSkillRegistry:
     async def states(self) -> Mapping[str, SkillRecord]:
         """All records by name."""
         rows = await self._database.read(skills.states)
-        return {
-            name: SkillRecord(version, faults, quarantined) for name, version, faults, quarantined in rows
-        }
+        return {name: SkillRecord(version, faults, quarantined) for name, version, faults, quarantined in rows}

@@ -181,9 +181,7 @@ def _refuse_odd(there: os.stat_result, path: str) -> None:
     if not stat.S_ISREG(there.st_mode):
         raise ToolFailed(f"{path} is not a regular file")
     if there.st_nlink != 1:
-        raise ToolFailed(
-            f"{path} has {there.st_nlink} names (hard links) and is not written through one of them"
-        )
+        raise ToolFailed(f"{path} has {there.st_nlink} names (hard links) and is not written through one of them")
 
 
 def _replace(path: str, make: Callable[[bytes | None], bytes], key: str) -> bytes:

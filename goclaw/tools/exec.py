@@ -161,9 +161,7 @@ def _text(result: ProcessResult) -> str:
     if result.stderr.total:
         parts.append(f"[stderr]\n{result.stderr.text.rstrip()}")
     if result.timed_out:
-        parts.append(
-            f"[killed at its time limit after {result.duration_ms} ms; how far it came is not known]"
-        )
+        parts.append(f"[killed at its time limit after {result.duration_ms} ms; how far it came is not known]")
     elif result.exit_code is None:
         parts.append(f"[ended by signal {result.signal}; how far it came is not known]")
     elif result.exit_code != 0:

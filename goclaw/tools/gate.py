@@ -89,9 +89,7 @@ class Gate:
                 return Refused(await self._outputs.finish(ToolOutput(problem, True, code="BAD_ARGUMENTS")))
             accesses = await self._accesses(tool, call.name, call.arguments, context)
             for access in accesses:
-                decision = self._guard.authorize(
-                    access, pinned=context.policy_version, task_id=context.task_id
-                )
+                decision = self._guard.authorize(access, pinned=context.policy_version, task_id=context.task_id)
                 if not decision.allowed:
                     return Refused(await self._outputs.finish(_refusal(decision)))
             return Ready(call.name, call.arguments, self._effect(tool, call, accesses, context), context)
@@ -173,9 +171,7 @@ class Gate:
             return self._checker.mismatch(tool.spec, arguments)
         return await asyncio.to_thread(self._checker.mismatch, tool.spec, arguments)
 
-    def _effect(
-        self, tool: Tool, call: ToolCall, accesses: tuple[Access, ...], context: CallContext
-    ) -> Effect:
+    def _effect(self, tool: Tool, call: ToolCall, accesses: tuple[Access, ...], context: CallContext) -> Effect:
         """What repeating it would do: for a process as declared, by the user or where a rule agrees."""
         if tool.capability != "tools.exec":
             return tool.effect

@@ -59,9 +59,7 @@ def walk(folder: int, skip: Skip) -> Iterator[tuple[str, os.stat_result]]:
                 yield prefix + name, stat
 
 
-def search(
-    file: IO[bytes], pattern: re.Pattern[str], before: int, after: int
-) -> Iterator[tuple[int, bool, str]]:
+def search(file: IO[bytes], pattern: re.Pattern[str], before: int, after: int) -> Iterator[tuple[int, bool, str]]:
     """The matching lines and their context as (number, matches, text); nothing of a binary file."""
     data = file.read(MAX_FILE_BYTES)
     if b"\0" in data[:8192]:

@@ -52,9 +52,7 @@ class _Searching:
         path = await asyncio.to_thread(self._workspace.resolve, arguments.get("path", "."))
         return (Access(subject(context), self.capability, path),)
 
-    async def _scan(
-        self, folder: str, request: Mapping[str, Any], context: CallContext
-    ) -> list[dict[str, Any]]:
+    async def _scan(self, folder: str, request: Mapping[str, Any], context: CallContext) -> list[dict[str, Any]]:
         request = {**request, "skip": _skipped(folder, self._workspace.home)}
         spec = ProcessSpec(
             program=sys.executable,
@@ -69,9 +67,7 @@ class _Searching:
         if result.timed_out:
             raise ToolFailed("the search took too long; use a simpler pattern or a narrower path")
         if result.exit_code != 0 or result.stdout.left_out:
-            raise ToolFailed(
-                f"the search failed: {result.stderr.text[-300:].strip() or 'too much was found'}"
-            )
+            raise ToolFailed(f"the search failed: {result.stderr.text[-300:].strip() or 'too much was found'}")
         return [json.loads(line) for line in (result.stdout.head + result.stdout.tail).splitlines()]
 
     def _show(self, folder: str, found: Mapping[str, Any]) -> str:

@@ -79,7 +79,8 @@ class ScriptedLLM:
             finish = "tool_calls"
             for index, (name, arguments) in enumerate(self._script[rounds]):
                 function = {"name": name, "arguments": json.dumps(arguments)}
-                deltas.append({"tool_calls": [{"index": index, "id": f"x{index}", "type": "function", "function": function}]})
+                call = {"index": index, "id": f"x{index}", "type": "function", "function": function}
+                deltas.append({"tool_calls": [call]})
         else:
             deltas += [{"content": piece} for piece in re.findall(r"\S+\s*", self._answer)]
         chunks = [{**head, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]

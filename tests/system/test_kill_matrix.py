@@ -112,7 +112,8 @@ def _check(place: Place, llm: ScriptedLLM, task: Any, steps: list[Any], killed: 
     assert len(counts) == 3
     assert sum(counts.values()) <= 3 + killed
     effects = Counter((kind, name) for kind, name, _ in place.effects())
-    keys = {name: {key for kind, other, key in place.effects() if kind == "idempotent" and other == name} for name in "ab"}
+    repeatable = [effect for effect in place.effects() if effect[0] == "idempotent"]
+    keys = {name: {key for _, other, key in repeatable if other == name} for name in "ab"}
     for name in "ab":
         assert effects["unsafe", name] <= 1
         assert effects["idempotent", name] >= 1

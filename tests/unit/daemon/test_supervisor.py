@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -42,7 +43,7 @@ async def test_a_part_that_fails_is_started_again_after_a_wait_that_doubles() ->
         clock.advance(wait)
     await clock.asleep()
     running.cancel()
-    assert [later - earlier for earlier, later in zip(starts, starts[1:], strict=False)] == [1_000, 2_000, 4_000]
+    assert [later - earlier for earlier, later in pairwise(starts)] == [1_000, 2_000, 4_000]
     assert [event for event, _ in told.events] == ["system.part_failed"] * 4
     assert told.events[0][1] == {"part": "part", "error": "ValueError", "restart_in_ms": 1_000}
 

@@ -31,9 +31,7 @@ class Bench:
         self.audited: list[AuditRecord] = []
         self.asked_for: list[str] = []
         self._stored = {one.version: one for one in stored}
-        self.engine = PolicyEngine(
-            current, audit=self.audited.append, clock=FixedClock(), load_version=self._load
-        )
+        self.engine = PolicyEngine(current, audit=self.audited.append, clock=FixedClock(), load_version=self._load)
 
     def _load(self, version: str) -> Rules | None:
         self.asked_for.append(version)
@@ -122,9 +120,7 @@ def test_a_denied_reading_is_audited() -> None:
 
 
 def test_peeking_and_offering_leave_no_trace() -> None:
-    bench = Bench(
-        rules("acp.mutate", "tools.exec", more="approvals: {tools.exec: ask}\ntools: {deny: [rm_*]}")
-    )
+    bench = Bench(rules("acp.mutate", "tools.exec", more="approvals: {tools.exec: ask}\ntools: {deny: [rm_*]}"))
     assert bench.engine.peek(MUTATE).allowed
     assert not bench.engine.peek(READ).allowed
     assert bench.engine.offers("agent:a", "tools.exec", "exec")

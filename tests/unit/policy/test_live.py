@@ -43,9 +43,7 @@ class Bench:
             clock=SystemClock(),
             load_version=lambda version: None,
         )
-        self.live = LivePolicy(
-            self.path, home, engine=self.engine, emit=self._emit, record=self.recorded.append
-        )
+        self.live = LivePolicy(self.path, home, engine=self.engine, emit=self._emit, record=self.recorded.append)
 
     def _emit(
         self,
@@ -134,9 +132,7 @@ async def test_the_same_rules_again_change_and_tell_nothing(bench: Bench) -> Non
 
 @pytest.mark.spec("GC-SEC-109")
 @pytest.mark.parametrize("bad", ["", "nonsense: 1", "a: [", "allow_capabilities: [acp.rea", "\xff\xfe"])
-async def test_a_bad_file_keeps_the_last_good_rules_with_an_alert_and_an_audit_row(
-    bench: Bench, bad: str
-) -> None:
+async def test_a_bad_file_keeps_the_last_good_rules_with_an_alert_and_an_audit_row(bench: Bench, bad: str) -> None:
     version = bench.engine.version
     bench.path.write_bytes(bad.encode("latin-1"))
     await bench.live.reload()

@@ -83,9 +83,7 @@ def test_a_path_that_was_not_resolved_is_denied(home: Path, resource: str) -> No
     ],
 )
 def test_the_daemons_own_files_are_closed_even_where_a_path_covers_them(home: Path, name: str) -> None:
-    rules = parse(
-        "allow_capabilities: [tools.read_file, tools.write_file]\nallow_paths: ['.', '/']", str(home)
-    )
+    rules = parse("allow_capabilities: [tools.read_file, tools.write_file]\nallow_paths: ['.', '/']", str(home))
     for capability in ("tools.read_file", "tools.write_file"):
         verdict, reason = rules.decide(read(home / name, capability))
         assert verdict is Verdict.DENY
@@ -267,9 +265,7 @@ def test_tools_are_filtered_by_name_and_a_deny_wins(
 
 def test_the_version_depends_on_the_rules_and_on_nothing_else(home: Path) -> None:
     one = parse("allow_capabilities: [acp.read, acp.mutate]\nallow_paths: []", str(home))
-    same = parse(
-        "# words\nallow_paths:\nallow_capabilities: [acp.mutate, acp.read, acp.read]\n", "/elsewhere"
-    )
+    same = parse("# words\nallow_paths:\nallow_capabilities: [acp.mutate, acp.read, acp.read]\n", "/elsewhere")
     other = parse("allow_capabilities: [acp.read]", str(home))
     assert one.version == same.version != other.version
     assert len(one.version) == 64

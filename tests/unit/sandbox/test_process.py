@@ -248,9 +248,7 @@ async def test_recovery_with_nothing_left_kills_nothing(bench: Bench) -> None:
 
 
 @pytest.mark.spec("GC-SEC-123")
-async def test_recovery_names_the_processes_that_do_not_die(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_recovery_names_the_processes_that_do_not_die(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     process = marked(bench.mark, "sleep", "600")
     try:
         monkeypatch.setattr(sweep, "_kill", lambda pids: None)

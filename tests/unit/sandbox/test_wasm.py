@@ -138,9 +138,7 @@ async def test_what_is_kept_of_a_chatty_stderr_is_bounded(engine: WasmEngine, wa
     assert len(fault.data["stderr"]) == 16 * 1024
 
 
-async def test_output_of_exactly_the_limit_is_allowed_and_one_byte_more_is_not(
-    engine: WasmEngine, wasm: Wasm
-) -> None:
+async def test_output_of_exactly_the_limit_is_allowed_and_one_byte_more_is_not(engine: WasmEngine, wasm: Wasm) -> None:
     limits = WasmLimits(output_bytes=100_000)
     assert len((await engine.run(wasm("echo"), b"x" * 100_000, limits)).stdout) == 100_000
     with pytest.raises(SkillFault) as caught:
@@ -160,17 +158,13 @@ async def test_a_module_finds_no_folder_no_environment_no_argument_and_no_socket
 
 
 @pytest.mark.spec("GC-SKL-004")
-async def test_a_module_cannot_sleep_inside_the_host_where_no_limit_reaches(
-    engine: WasmEngine, wasm: Wasm
-) -> None:
+async def test_a_module_cannot_sleep_inside_the_host_where_no_limit_reaches(engine: WasmEngine, wasm: Wasm) -> None:
     fault = await fault_of(engine, wasm("sleeper"))
     assert fault.data["exit_code"] == 52
 
 
 @pytest.mark.spec("GC-SKL-005")
-async def test_the_time_limit_is_asked_of_the_clock_and_stops_the_module(
-    hand_clock: HandClock, wasm: Wasm
-) -> None:
+async def test_the_time_limit_is_asked_of_the_clock_and_stops_the_module(hand_clock: HandClock, wasm: Wasm) -> None:
     async with WasmEngine(hand_clock, lanes=1) as engine:
         async with asyncio.TaskGroup() as group:
             call = group.create_task(fault_of(engine, wasm("endless_loop"), ENDLESS))
@@ -247,9 +241,7 @@ async def test_more_calls_than_lanes_wait_for_their_turn(engine: WasmEngine, was
     assert [result.stdout for result in results] == bodies
 
 
-async def test_leaving_the_engine_ends_what_runs_and_refuses_what_comes(
-    hand_clock: HandClock, wasm: Wasm
-) -> None:
+async def test_leaving_the_engine_ends_what_runs_and_refuses_what_comes(hand_clock: HandClock, wasm: Wasm) -> None:
     async with WasmEngine(hand_clock, lanes=1) as engine:
         call = asyncio.create_task(fault_of(engine, wasm("endless_loop"), ENDLESS))
         await hand_clock.asleep.wait()
@@ -258,9 +250,7 @@ async def test_leaving_the_engine_ends_what_runs_and_refuses_what_comes(
         await engine.run(wasm("echo"), b"", LIMITS)
 
 
-async def test_an_input_above_its_limit_is_refused_before_anything_runs(
-    engine: WasmEngine, wasm: Wasm
-) -> None:
+async def test_an_input_above_its_limit_is_refused_before_anything_runs(engine: WasmEngine, wasm: Wasm) -> None:
     with pytest.raises(BadArguments):
         await engine.run(wasm("echo"), b"x" * (INPUT_BYTES + 1), LIMITS)
 

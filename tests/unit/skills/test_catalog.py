@@ -157,9 +157,7 @@ async def test_a_linked_folder_is_rejected(catalog: Catalog, put: Put, recorder:
 
 
 @pytest.mark.spec("GC-SKL-041")
-async def test_a_skill_cannot_take_the_name_of_a_tool_of_the_house(
-    catalog: Catalog, put: Put, recorder: Any
-) -> None:
+async def test_a_skill_cannot_take_the_name_of_a_tool_of_the_house(catalog: Catalog, put: Put, recorder: Any) -> None:
     put("exec")
     await catalog.scan()
     assert "has this name" in rejection(recorder)["reason"]
@@ -244,9 +242,7 @@ async def test_a_module_that_cannot_be_used_does_not_replace_one_that_can(
     assert (await catalog.tool("weather").run({}, context)).text == "{}"
 
 
-async def test_a_repaired_folder_comes_back_without_its_reason(
-    catalog: Catalog, put: Put, recorder: Any
-) -> None:
+async def test_a_repaired_folder_comes_back_without_its_reason(catalog: Catalog, put: Put, recorder: Any) -> None:
     put("weather", head="name: weather\n")
     await catalog.scan()
     recorder.take()
@@ -298,9 +294,7 @@ async def test_a_source_that_cannot_be_read_keeps_what_was_loaded_from_it(
     assert [tool.spec.name for tool in catalog.tools()] == ["weather"]
 
 
-async def test_more_skills_than_the_house_holds_are_told_of(
-    catalog: Catalog, tmp_path: Path, recorder: Any
-) -> None:
+async def test_more_skills_than_the_house_holds_are_told_of(catalog: Catalog, tmp_path: Path, recorder: Any) -> None:
     for number in range(257):
         folder = tmp_path / "skills" / f"s{number:03}"
         folder.mkdir(parents=True)
@@ -310,9 +304,7 @@ async def test_more_skills_than_the_house_holds_are_told_of(
     assert len(catalog.snapshot.skills) == 256
 
 
-async def test_a_changed_skill_starts_afresh_after_a_quarantine(
-    catalog: Catalog, put: Put, registry: Any
-) -> None:
+async def test_a_changed_skill_starts_afresh_after_a_quarantine(catalog: Catalog, put: Put, registry: Any) -> None:
     put("weather")
     await catalog.scan()
     version = catalog.info("weather").version or ""

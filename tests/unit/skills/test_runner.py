@@ -207,9 +207,7 @@ async def test_a_caller_with_less_time_shortens_the_limit_and_is_not_counted(
 
 
 @pytest.mark.spec("GC-SKL-033")
-@pytest.mark.parametrize(
-    ("effect", "outcome"), [("pure", None), ("idempotent", "unknown"), ("unsafe", "unknown")]
-)
+@pytest.mark.parametrize(("effect", "outcome"), [("pure", None), ("idempotent", "unknown"), ("unsafe", "unknown")])
 async def test_what_a_time_limit_cut_off_is_unknown_unless_the_skill_is_pure(
     put: Put, tool_of: Any, context: CallContext, effect: str, outcome: str | None
 ) -> None:
@@ -218,9 +216,7 @@ async def test_what_a_time_limit_cut_off_is_unknown_unless_the_skill_is_pure(
     assert fault.data.get("outcome") == outcome
 
 
-async def test_the_skills_own_time_limit_counts(
-    put: Put, tool_of: Any, context: CallContext, registry: Any
-) -> None:
+async def test_the_skills_own_time_limit_counts(put: Put, tool_of: Any, context: CallContext, registry: Any) -> None:
     head = "name: weather\ndescription: x\nmetadata:\n  goclaw-fuel: 1000000000000\n  goclaw-timeout-ms: 30\n"
     put("weather", "endless_loop", head=head)
     fault = await fault_of(await tool_of("weather"), replace(context, timeout_ms=60_000))
@@ -273,7 +269,5 @@ async def main():
 asyncio.run(main())
 """
     examples = Path(__file__).parents[3] / "examples" / "skills"
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(examples)], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", program, str(examples)], capture_output=True, text=True, check=True)
     assert done.stdout == "3 []\n"

@@ -44,12 +44,8 @@ class House:
         self.artifacts = FolderArtifacts(home / "artifacts")
         self.outputs = Outputs(self.artifacts, lambda text: text.replace(SECRET, "[redacted]"))
         self.workspace = Workspace(str(home), str(self.folder))
-        self.sandbox = ProcessSandbox(
-            home_mark=f"test-{home}", workspace=str(self.folder), clock=SystemClock()
-        )
-        self.tools: dict[str, Tool] = builtin_tools(
-            self.workspace, self.sandbox, self.artifacts, self.outputs
-        )
+        self.sandbox = ProcessSandbox(home_mark=f"test-{home}", workspace=str(self.folder), clock=SystemClock())
+        self.tools: dict[str, Tool] = builtin_tools(self.workspace, self.sandbox, self.artifacts, self.outputs)
         self.engine = PolicyEngine(
             parse(POLICY, str(home)),
             audit=self.audited.append,

@@ -25,9 +25,7 @@ async def test_a_file_is_created_with_its_folders_and_then_replaced(house: House
     output = await house.call("write_file", file_path="deep/er/a.txt", content="hello\n")
     assert output.text == "deep/er/a.txt: created, 6 bytes"
     assert output.data == {"path": str(house.folder / "deep/er/a.txt"), "sha256": sha256("hello\n")}
-    assert (await house.call("write_file", file_path="deep/er/a.txt", content="x")).text.endswith(
-        "replaced, 1 bytes"
-    )
+    assert (await house.call("write_file", file_path="deep/er/a.txt", content="x")).text.endswith("replaced, 1 bytes")
     assert (house.folder / "deep/er/a.txt").read_text() == "x"
     assert os.listdir(house.folder / "deep/er") == ["a.txt"]
 
@@ -115,9 +113,7 @@ async def test_a_folder_and_too_much_are_refused(house: House, monkeypatch: pyte
     assert os.listdir(house.folder) == ["sub"]
 
 
-async def test_a_failed_write_leaves_the_old_file_and_no_rubbish(
-    house: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_failed_write_leaves_the_old_file_and_no_rubbish(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     path = house.write("a.txt", "old")
 
     def full(fd: int) -> None:
@@ -146,9 +142,7 @@ EDIT = ("edit_file", {"file_path": "a.txt", "old_string": "old", "new_string": "
 
 @pytest.mark.spec("GC-SEC-114")
 @pytest.mark.parametrize(("tool", "arguments", "after"), [WRITE, EDIT])
-async def test_a_probe_tells_done_from_not_done(
-    house: House, tool: str, arguments: dict[str, Any], after: str
-) -> None:
+async def test_a_probe_tells_done_from_not_done(house: House, tool: str, arguments: dict[str, Any], after: str) -> None:
     path = house.write("a.txt", "old")
     ready = await house.ready(tool, arguments)
     assert ready.effect is Effect.VERIFIABLE

@@ -64,9 +64,7 @@ async def test_the_time_limit_leaves_the_outcome_unknown_and_keeps_what_was_said
         (None, 7_000_000, True, 3_600_000),
     ],
 )
-def test_the_tightest_limit_holds(
-    house: House, asked: int | None, left: int | None, direct: bool, limit: int
-) -> None:
+def test_the_tightest_limit_holds(house: House, asked: int | None, left: int | None, direct: bool, limit: int) -> None:
     assert exec_module.time_limit(asked, house.context(timeout_ms=left, direct=direct)) == limit
 
 
@@ -114,9 +112,7 @@ async def test_an_allowed_program_that_is_not_there_is_said(house: House) -> Non
     assert "no program no-such-program" in (await house.call("exec", argv=["no-such-program"])).text
 
 
-@pytest.mark.parametrize(
-    "argv", [[], [""], ["env", "a\0b"], ["seq", "x" * 200_000], ["env", "\ud800"], "env", [1]]
-)
+@pytest.mark.parametrize("argv", [[], [""], ["env", "a\0b"], ["seq", "x" * 200_000], ["env", "\ud800"], "env", [1]])
 async def test_what_is_no_argument_vector_is_a_bad_argument(house: House, argv: Any) -> None:
     assert (await house.call("exec", argv=argv)).code == "BAD_ARGUMENTS"
 

@@ -73,9 +73,7 @@ async def test_what_is_missing_or_no_file_is_an_error(house: House) -> None:
 
 
 @pytest.mark.spec("GC-SEC-111")
-@pytest.mark.parametrize(
-    "name", ["../secret", "/etc/passwd", "sub/../../secret", "link", "folder/secret", "~/x"]
-)
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "sub/../../secret", "link", "folder/secret", "~/x"])
 async def test_nothing_outside_is_read_by_any_spelling_or_link(house: House, name: str) -> None:
     (house.home / "secret").write_text("classified")
     (house.folder / "sub").mkdir()
@@ -125,9 +123,7 @@ async def test_a_folder_is_listed_sorted_with_kinds_and_sizes(house: House) -> N
     assert (await house.call("list_directory", path="sub")).text == "x (0)"
 
 
-async def test_a_large_folder_is_cut_and_an_empty_one_said(
-    house: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_large_folder_is_cut_and_an_empty_one_said(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "MAX_ENTRIES", 2)
     assert (await house.call("list_directory")).text == ". is empty"
     for name in "abc":

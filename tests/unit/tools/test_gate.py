@@ -33,9 +33,7 @@ class Stub:
 
     capability = "tools.read_file"
 
-    def __init__(
-        self, house: House, result: Any = "ok", *, effect: Effect = Effect.PURE, schema: Any = SCHEMA
-    ) -> None:
+    def __init__(self, house: House, result: Any = "ok", *, effect: Effect = Effect.PURE, schema: Any = SCHEMA) -> None:
         self.spec = ToolSpec("stub", "a stub", schema)
         self.effect = effect
         self.result = result
@@ -147,18 +145,14 @@ async def test_a_denied_call_is_a_result_with_the_reason_and_an_audit_row(house:
 
 
 async def test_what_needs_an_approval_is_refused_as_long_as_nobody_can_give_one(house: House) -> None:
-    house.policy(
-        "allow_capabilities: [tools.read_file]\nallow_paths: [workspace]\napprovals: {tools.read_file: ask}"
-    )
+    house.policy("allow_capabilities: [tools.read_file]\nallow_paths: [workspace]\napprovals: {tools.read_file: ask}")
     assert (await house.call("read_file", file_path="a.txt")).code == "APPROVAL_REQUIRED"
     assert [row.verdict for row in house.audited] == [Verdict.ASK]
     assert "read_file" in names(house, agent())
 
 
 async def test_a_tool_denied_by_name_is_refused_whatever_it_touches(house: House) -> None:
-    house.policy(
-        "allow_capabilities: [tools.read_file]\nallow_paths: [workspace]\ntools: {deny: [read_file]}"
-    )
+    house.policy("allow_capabilities: [tools.read_file]\nallow_paths: [workspace]\ntools: {deny: [read_file]}")
     output = await house.call("read_file", file_path="a.txt")
     assert output.text == "denied by policy: the policy denies the tool read_file"
 

@@ -1,0 +1,423 @@
+"""Group commit: what is acknowledged is durable, and what fails hurts nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+
+import pytest
+
+from goclaw.clock import SystemClock
+from goclaw.db import Database
+from goclaw.db import writer as writer_module
+from goclaw.db.migrate import open_checked
+from goclaw.errors import GoclawError, NotFound, StoreClosed, StoreFull
+
+ROOT = Path(__file__).parents[3]
+
+
+def put(conn: sqlite3.Connection, name: str, value: str = "x") -> str:
+    conn.execute("INSERT INTO meta (name, value) VALUES (?, ?)", (name, value))
+    return name
+
+
+def put_and_refuse(conn: sqlite3.Connection, name: str) -> str:
+    put(conn, name)
+    raise NotFound("no such thing")
+
+
+def names(conn: sqlite3.Connection) -> set[str]:
+    return {row[0] for row in conn.execute("SELECT name FROM meta")}
+
+
+class Gate:
+    """Holds the writer inside a transaction until it is opened."""
+
+    def __init__(self) -> None:
+        self._entered = threading.Event()
+        self._opened = threading.Event()
+
+    def __call__(self, conn: sqlite3.Connection) -> None:
+        self._entered.set()
+        assert self._opened.wait(30)
+
+    async def entered(self) -> None:
+        assert await asyncio.to_thread(self._entered.wait, 30)
+
+    def open(self) -> None:
+        self._opened.set()
+
+
+@asynccontextmanager
+async def held(database: Database) -> AsyncIterator[None]:
+    """While the block runs, the writer is busy: what is queued in it becomes one batch."""
+    gate = Gate()
+    busy = asyncio.ensure_future(database.write(gate))
+    await gate.entered()
+    try:
+        yield
+        await asyncio.sleep(0)
+    finally:
+        gate.open()
+        await busy
+
+
+async def test_many_callers_share_a_commit(tmp_path: Path) -> None:
+    async with Database(tmp_path / "d.db", SystemClock()) as database:
+        async with held(database):
+            waiting = [asyncio.ensure_future(database.write(put, f"n{n}")) for n in range(50)]
+            await asyncio.sleep(0)
+        assert await asyncio.gather(*waiting) == [f"n{n}" for n in range(50)]
+        assert database.commits == 1
+        assert len(await database.read(names)) == 50
+
+
+@pytest.mark.spec("GC-PER-001")
+async def test_the_load_of_many_callers_needs_fewer_commits_than_requests(tmp_path: Path) -> None:
+    async with Database(tmp_path / "d.db", SystemClock()) as database:
+        await asyncio.gather(*(database.write(put, f"n{n}") for n in range(300)))
+        assert database.commits < 300
+        assert len(await database.read(names)) == 300
+
+
+async def test_a_batch_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer_module, "BATCH_REQUESTS", 10)
+    async with Database(tmp_path / "d.db", SystemClock()) as database:
+        async with held(database):
+            waiting = [asyncio.ensure_future(database.write(put, f"n{n}")) for n in range(35)]
+            await asyncio.sleep(0)
+        await asyncio.gather(*waiting)
+        assert database.commits == 4
+
+
+@pytest.mark.spec("GC-PER-002")
+async def test_nobody_is_answered_before_the_commit(tmp_path: Path) -> None:
+    before, after = Gate(), Gate()
+    async with Database(tmp_path / "d.db", SystemClock()) as database:
+        asks = [asyncio.ensure_future(database.write(before))]
+        await before.entered()
+        asks += [asyncio.ensure_future(database.write(put, "a")), asyncio.ensure_future(database.write(after))]
+        await asyncio.sleep(0)
+        before.open()
+        await after.entered()
+        # "a" is executed, in one transaction with what stands before and behind it, and not committed.
+        assert await database.read(names) == set()
+        assert not any(ask.done() for ask in asks)
+        after.open()
+        await asyncio.gather(*asks)
+        assert await database.read(names) == {"a"}
+
+
+@pytest.mark.spec("GC-PER-003")
+async def test_a_request_that_fails_undoes_only_itself(tmp_path: Path) -> None:
+    async with Database(tmp_path / "d.db", SystemClock()) as database:
+        async with held(database):
+            waiting = [
+                asyncio.ensure_future(database.write(put, "a")),
+                asyncio.ensure_future(database.write(put_and_refuse, "b")),
+                asyncio.ensure_future(database.write(put, "a")),
+                asyncio.ensure_future(database.write(put, "c")),
+            ]
+            await asyncio.sleep(0)
+        done = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [type(one) for one in done] == [str, NotFound, sqlite3.IntegrityError, str]
+        assert await database.read(names) == {"a", "c"}
+        assert database.commits == 1
+
+
+@pytest.mark.spec("GC-PER-003")
+async def test_a_failure_without_a_savepoint_is_left_out_and_the_rest_runs_again(tmp_path: Path) -> None:
+    runs: list[str] = []
+
+    def counted(conn: sqlite3.Connection, name: str) -> str:
+        runs.append(name)
+        return put(conn, name)
+
+    async with Database(tmp_path / "d.db", SystemClock()) as database:
+        async with held(database):
+            waiting = [
+                asyncio.ensure_future(database.apply(counted, "a")),
+                asyncio.ensure_future(database.apply(put_and_refuse, "b")),
+                asyncio.ensure_future(database.apply(counted, "c")),
+                asyncio.ensure_future(database.write(counted, "d")),
+            ]
+            await asyncio.sleep(0)
+        done = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [type(one) for one in done] == [str, NotFound, str, str]
+        assert await database.read(names) == {"a", "c", "d"}
+        assert runs == ["a", "a", "c", "d"]
+
+
+async def test_posted_writes_come_before_what_is_queued_after_them(tmp_path: Path) -> None:
+    async with Database(tmp_path / "d.db", SystemClock()) as database:
+        for n in range(5):
+            database.post(put, f"n{n}")
+        assert await database.write(names) == {f"n{n}" for n in range(5)}
+
+
+async def test_a_posted_write_that_fails_is_told_to_the_loop(tmp_path: Path) -> None:
+    told: list[BaseException] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
+    async with Database(tmp_path / "d.db", SystemClock()) as database:
+        await database.write(put, "a")
+        database.post(put, "a")
+        database.post(put_and_refuse, "b")  # a refusal is the caller's business, and he does not ask
+        await database.write(put, "c")
+    assert [type(error) for error in told] == [sqlite3.IntegrityError]
+
+
+async def test_the_bell_rings_after_commits_that_changed_something(tmp_path: Path) -> None:
+    rings: list[int] = []
+    async with Database(tmp_path / "d.db", SystemClock(), on_commit=lambda: rings.append(1)) as database:
+        await database.write(put, "a")
+        await database.write(names)
+        with pytest.raises(NotFound):
+            await database.write(put_and_refuse, "b")
+        assert await database.read(names) == {"a"}
+    assert len(rings) <= 2
+    assert rings
+
+
+async def test_a_caller_who_leaves_does_not_disturb_the_writer(tmp_path: Path) -> None:
+    async with Database(tmp_path / "d.db", SystemClock()) as database:
+        async with held(database):
+            leaving = asyncio.ensure_future(database.write(put, "a"))
+            await asyncio.sleep(0)
+            leaving.cancel()
+        await database.write(put, "b")
+        assert await database.read(names) == {"a", "b"}
+
+
+async def test_a_closed_database_says_so(tmp_path: Path) -> None:
+    database = Database(tmp_path / "d.db", SystemClock())
+    async with database:
+        queued = asyncio.ensure_future(database.write(put, "a"))
+        await asyncio.sleep(0)
+    assert await queued == "a", "what was queued is finished first"
+    for ask in (database.write(put, "b"), database.apply(put, "b"), database.read(names)):
+        with pytest.raises(StoreClosed):
+            await ask
+    with pytest.raises(StoreClosed):
+        database.post(put, "b")
+    assert not (tmp_path / "d.db-wal").exists()
+
+
+CHILD = """
+import asyncio, sys
+from pathlib import Path
+from goclaw.clock import SystemClock
+from goclaw.db import Database
+
+def put(conn, name):
+    conn.execute("INSERT INTO meta (name, value) VALUES (?, 'x')", (name,))
+    return name
+
+async def caller(database, me):
+    for n in range(10**9):
+        print(await database.write(put, f"{me}.{n}"), flush=True)
+
+async def main():
+    async with Database(Path(sys.argv[1]), SystemClock()) as database:
+        await asyncio.gather(*(caller(database, me) for me in range(8)))
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.spec("GC-PER-002")
+def test_everything_acknowledged_before_sigkill_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "d.db"
+    command = [sys.executable, "-c", CHILD, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as child:
+        assert child.stdout is not None
+        acknowledged = [child.stdout.readline().strip() for _ in range(400)]
+        os.kill(child.pid, signal.SIGKILL)
+        acknowledged += [line.strip() for line in child.stdout if line.endswith("\n")]
+    with closing(open_checked(path, SystemClock())) as conn:
+        stored = names(conn)
+        assert set(acknowledged) <= stored
+        assert conn.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+    assert len(stored) <= len(acknowledged) + 8 * 1_000, "and nothing was made up"
+
+
+def pages(conn: sqlite3.Connection, limit: int | None) -> int:
+    count = conn.execute("PRAGMA page_count").fetchone()[0]
+    return int(conn.execute(f"PRAGMA max_page_count = {limit or count}").fetchone()[0])
+
+
+@pytest.mark.spec("GC-PER-004")
+async def test_a_full_store_refuses_and_recovers(tmp_path: Path) -> None:
+    async with Database(tmp_path / "d.db", SystemClock()) as database:
+        await database.write(put, "before")
+        await database.write(pages, None)
+        for ask in (database.write, database.apply):
+            with pytest.raises(StoreFull):
+                await ask(put, "big", "x" * 100_000)
+        assert await database.read(names) == {"before"}
+        await database.write(pages, 1_000_000)
+        await database.write(put, "big", "x" * 100_000)
+        assert await database.read(names) == {"before", "big"}
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("only root may make a small disk; a full store is tested without one too")
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.spec("GC-PER-004")
+async def test_a_full_disk_refuses_and_recovers_when_there_is_room(small_disk: Path) -> None:
+    stored: set[str] = set()
+    async with Database(small_disk / "d.db", SystemClock()) as database:
+        for n in range(40):
+            try:
+                stored.add(await database.write(put, f"n{n}", "x" * 60_000))
+            except StoreFull:
+                break
+        else:
+            pytest.fail("the disk never was full")
+        assert await database.read(names) == stored, "nobody was told more than there is"
+        with pytest.raises(StoreFull):
+            await database.apply(put, "another", "x" * 60_000)
+        subprocess.run(["mount", "-o", "remount,size=16m", str(small_disk)], check=True)
+        await database.write(put, "room", "x" * 60_000)
+        assert await database.read(names) == stored | {"room"}
+    with closing(open_checked(small_disk / "d.db", SystemClock())) as conn:
+        assert names(conn) == stored | {"room"}
+        assert conn.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+
+
+BROKEN_DISK = """
+import asyncio, resource, signal, sqlite3, sys
+from pathlib import Path
+from goclaw.clock import SystemClock
+from goclaw.db import Database
+from goclaw.errors import StoreFailed
+
+def put(conn, name, value):
+    conn.execute("INSERT INTO meta (name, value) VALUES (?, ?)", (name, value))
+
+async def main():
+    failures = []
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    async with Database(Path(sys.argv[1]), SystemClock(), on_failure=failures.append) as database:
+        await database.write(put, "a", "x")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+        asks = [database.write(put, f"n{n}", "x" * 300_000) for n in range(3)]
+        done = await asyncio.gather(*asks, return_exceptions=True)
+        assert all(isinstance(one, StoreFailed) for one in done), done
+        try:
+            await database.write(put, "b", "x")
+        except StoreFailed:
+            pass
+        else:
+            raise AssertionError("a failed store takes writes")
+    assert len(failures) == 1, failures
+    print("told once")
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.spec("GC-PER-005")
+def test_when_a_commit_can_not_be_made_durable_the_process_is_told_to_end(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", BROKEN_DISK, str(tmp_path / "d.db")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=60)
+    assert (done.stdout.strip(), done.returncode) == ("told once", 0), done.stderr
+
+
+async def test_an_idle_store_writes_nothing_after_its_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "IDLE_CHECKPOINT_S", 0.01)
+    told: list[str] = []
+    at_rest = threading.Event()
+
+    class Watched(threading.Condition):
+        def wait(self, timeout: float | None = None) -> bool:
+            told.append("waits without end" if timeout is None else "waits a moment")
+            if told[-3:] == ["waits a moment", "checkpoint", "waits without end"]:
+                at_rest.set()
+            return super().wait(timeout)
+
+    def trace(statement: str) -> None:
+        told.extend(["checkpoint"] if "checkpoint" in statement else [])
+
+    def watch(conn: sqlite3.Connection) -> None:
+        conn.set_trace_callback(trace)
+
+    monkeypatch.setattr(threading, "Condition", Watched)
+    database = Database(tmp_path / "d.db", SystemClock())
+    async with database:
+        monkeypatch.undo()
+        await database.write(watch)
+        await database.write(put, "a")
+        assert await asyncio.to_thread(at_rest.wait, 30)
+        assert told.count("checkpoint") == 1
+
+
+async def test_a_long_load_is_checkpointed_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer_module, "CHECKPOINT_CHANGES", 20)
+    monkeypatch.setattr(writer_module, "IDLE_CHECKPOINT_S", 60.0)
+    path = tmp_path / "d.db"
+    async with Database(path, SystemClock()) as database:
+        for n in range(200):
+            await database.write(put, f"n{n}", "x" * 1_000)
+        assert (tmp_path / "d.db-wal").stat().st_size < 400_000, "the log is used again, not grown"
+
+
+async def test_readers_only_read(tmp_path: Path) -> None:
+    async with Database(tmp_path / "d.db", SystemClock()) as database:
+        for _ in range(3):
+            with pytest.raises(sqlite3.OperationalError, match="readonly"):
+                await database.read(put, "a")
+
+
+async def test_a_reader_sees_one_moment(tmp_path: Path) -> None:
+    gate = Gate()
+
+    def twice(conn: sqlite3.Connection) -> tuple[set[str], set[str]]:
+        first = names(conn)
+        gate(conn)
+        return first, names(conn)
+
+    async with Database(tmp_path / "d.db", SystemClock()) as database:
+        await database.write(put, "a")
+        reading = asyncio.ensure_future(database.read(twice))
+        await gate.entered()
+        await database.write(put, "b")
+        gate.open()
+        assert await reading == ({"a"}, {"a"})
+        assert await database.read(names) == {"a", "b"}
+
+
+async def test_a_read_that_raises_leaves_its_reader_usable(tmp_path: Path) -> None:
+    async with Database(tmp_path / "d.db", SystemClock()) as database:
+        for _ in range(4):
+            with pytest.raises(NotFound):
+                await database.read(_refuse)
+        assert await database.read(names) == set()
+
+
+def _refuse(conn: sqlite3.Connection) -> None:
+    raise NotFound
+
+
+def test_a_store_error_says_whether_to_try_again() -> None:
+    assert StoreFull.retryable
+    assert issubclass(StoreFull, GoclawError)
