@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from shutil import get_terminal_size
+from textwrap import wrap
 from typing import Any
 
 WIDE = 60
+GAP = "  "
+NARROWEST = 24
+"""A last column that would be narrower is not folded; the terminal breaks its lines."""
 _KEPT = frozenset("\n\t")
 
 
@@ -41,15 +47,16 @@ def safe(words: str) -> str:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Rows for people; plain aligned columns when stdout is no terminal."""
-    cells = [[_cell(value) for value in row] for row in rows]
-    if sys.stdout.isatty():
-        _rich_table(columns, cells)
-        return
-    widths = [max(len(line[at]) for line in [list(columns), *cells]) for at in range(len(columns))]
-    for line in [[name.upper() for name in columns], *cells]:
-        padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        sys.stdout.write("  ".join(padded).rstrip() + "\n")
+    """Rows for people, in aligned columns. On a terminal the last column is folded to its width; ids stay whole."""
+    lines = [[name.upper() for name in columns], *([_cell(value) for value in row] for row in rows)]
+    widths = [max(len(line[at]) for line in lines) for at in range(len(columns) - 1)]
+    left = sum(widths) + len(GAP) * len(widths)
+    room = _width() - left if sys.stdout.isatty() else 0
+    for number, line in enumerate(lines):
+        head = "".join(cell.ljust(width) + GAP for cell, width in zip(line, widths, strict=False))
+        first, *more = wrap(line[-1], room) or [""] if room >= NARROWEST else [line[-1]]
+        sys.stdout.write(_styled((head + first).rstrip(), number == 0) + "\n")
+        sys.stdout.writelines(" " * left + part + "\n" for part in more)
     sys.stdout.flush()
 
 
@@ -86,14 +93,11 @@ def _cell(value: Any) -> str:
     return safe(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)).replace("\n", " ")
 
 
-def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+def _styled(line: str, is_header: bool) -> str:
+    """The header in bold, where somebody looks who did not forbid it."""
+    bold = is_header and sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return f"\x1b[1m{line}\x1b[0m" if bold else line
 
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    for name in columns:
-        shown.add_column(name, overflow="fold")
-    for row in rows:
-        shown.add_row(*(Text(cell) for cell in row))
-    Console(highlight=False).print(shown)
+
+def _width() -> int:
+    return get_terminal_size().columns

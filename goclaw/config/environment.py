@@ -74,19 +74,29 @@ def _value(raw: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """The variables that speak of one well-known endpoint, and its address where the SDK does not know it."""
+    """The variables that speak of one well-known endpoint, its address where the SDK does not know it, and the model it
+    is asked for when nobody chose one."""
 
     name: str
     kind: str
     key: str
     url: str
+    model: str
     default_url: str | None = None
 
 
 FAMILIES = (
-    Family("anthropic", "anthropic", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"),
-    Family("openai", "openai", "OPENAI_API_KEY", "OPENAI_BASE_URL"),
-    Family("openrouter", "openai", "OPENROUTER_API_KEY", "OPENROUTER_BASE_URL", "https://openrouter.ai/api/v1"),
+    Family("anthropic", "anthropic", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "claude-sonnet-5-5"),
+    # The newest of OpenAI's that takes tools over chat completions without further ado.
+    Family("openai", "openai", "OPENAI_API_KEY", "OPENAI_BASE_URL", "gpt-5.4-mini"),
+    Family(
+        "openrouter",
+        "openai",
+        "OPENROUTER_API_KEY",
+        "OPENROUTER_BASE_URL",
+        "openrouter/auto",
+        "https://openrouter.ai/api/v1",
+    ),
 )
 """In the order in which a key decides when nothing is configured."""
 
@@ -98,7 +108,8 @@ def provider_from_environment(variables: Mapping[str, str]) -> Mapping[str, Prov
     for family in FAMILIES:
         if variables.get(family.key):
             url = variables.get(family.url) or family.default_url
-            return {family.name: ProviderEntry(kind=family.kind, api_key=variables[family.key], base_url=url)}
+            key = variables[family.key]
+            return {family.name: ProviderEntry(kind=family.kind, api_key=key, base_url=url, model=family.model)}
     host = variables.get("OLLAMA_HOST")
     return {OLLAMA: ProviderEntry(kind="openai", base_url=ollama_url(host))} if host else {}
 
@@ -119,7 +130,7 @@ def complete_provider(name: str, entry: ProviderEntry, variables: Mapping[str, s
         return entry
     key = variables.get(family.key) or entry.api_key
     url = variables.get(family.url) or entry.base_url or family.default_url
-    return replace(entry, api_key=key, base_url=url)
+    return replace(entry, api_key=key, base_url=url, model=entry.model or family.model)
 
 
 def _family(name: str, kind: str) -> Family | None:

@@ -12,7 +12,6 @@ from typing import cast
 from goclaw.brain.models import Models
 from goclaw.brain.prompt import system_text
 from goclaw.brain.providers import ProviderSettings
-from goclaw.brain.providers.environment import DEFAULT_MODELS
 from goclaw.brain.providers.settings import ProviderKind
 from goclaw.brain.single import call_handler
 from goclaw.brain.turn import TurnParts, chat_handler
@@ -75,7 +74,7 @@ def provider_settings(settings: Settings) -> dict[str, ProviderSettings]:
             kind=cast(ProviderKind, entry.kind),
             base_url=entry.base_url,
             api_key=entry.api_key,
-            model=entry.model or DEFAULT_MODELS.get(name),
+            model=entry.model,
             max_tokens=entry.max_tokens,
             timeout_ms=round(entry.timeout_seconds * 1000),
         )

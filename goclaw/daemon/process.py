@@ -13,12 +13,14 @@ import signal
 import sys
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 
 from goclaw import __version__
 from goclaw.bus import Bus
 from goclaw.clock import SystemClock, new_id
+from goclaw.config.environment import OLLAMA, ollama_url
 from goclaw.config.home import (
     GatewayInfo,
     Home,
@@ -30,7 +32,8 @@ from goclaw.config.home import (
 )
 from goclaw.config.live import LiveConfig, ReloadFailed
 from goclaw.config.load import load_settings
-from goclaw.config.settings import Settings
+from goclaw.config.settings import ProviderEntry, Settings
+from goclaw.daemon.discovery import ollama_models
 from goclaw.daemon.furnish import Ground, Parts, furnish, provider_settings
 from goclaw.daemon.supervisor import Start, Supervisor
 from goclaw.db.database import Database
@@ -83,6 +86,7 @@ class Daemon:
         self._failure: GoclawError | None = None
         self._last_error: str | None = None
         self._ready = False
+        self._ollama = False
 
     async def run(self) -> int:
         """Start, serve, stop. Raises StartupError."""
@@ -95,6 +99,8 @@ class Daemon:
             self._logs.open_file(self._home.logs / "system.jsonl")
             self._phases.reached("home_locked", home=str(self._home.root))
 
+            if not self._load_settings().providers:
+                self._ollama = bool(await ollama_models())
             config = LiveConfig(self._load_settings(), self._load_settings, lambda _: ())
             self._logs.set_level(config.current.log_level)
             token = ensure_token(self._home.token, os.environ)
@@ -134,7 +140,11 @@ class Daemon:
         return 0 if self._failure is None else 1
 
     def _load_settings(self) -> Settings:
-        return load_settings(self._home, os.environ, self._flags)
+        """The settings, with a model server of this machine where no provider is configured."""
+        settings = load_settings(self._home, os.environ, self._flags)
+        if settings.providers or not self._ollama:
+            return settings
+        return replace(settings, providers={OLLAMA: ProviderEntry(kind="openai", base_url=ollama_url("127.0.0.1"))})
 
     async def _open_log(self, stack: AsyncExitStack, database: Database) -> Identity:
         """Whose log this is; after an unclean stop, whether the file is whole."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
+from textual.message import Message
 from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Static
@@ -20,18 +22,28 @@ COALESCE_S = 0.05
 PARTS = 300
 """Parts of one turn that are shown: the last ones."""
 MARKDOWN_LINES = 500
-"""Lines of one turn that are laid out as Markdown: the last ones. What stands above is plain text."""
+"""Lines of one turn that are laid out as Markdown: the last ones. What stands above them is plain text."""
+OLDER = "Earlier messages are not shown here; `goclaw session show {}` has them."
 
 
 class TurnView(Vertical):
     """One turn. `show` may be called as often as the turn changes; it is rendered at its own pace."""
 
+    class Rendered(Message):
+        """A turn is on screen as it is now."""
+
     def __init__(self, turn: Turn) -> None:
         super().__init__(classes="turn")
+        self.blocks = 0
         self._turn = turn
         self._views: dict[str, Widget] = {}
         self._timer: Timer | None = None
         self._foot = Foot(classes="foot")
+
+    @property
+    def turn(self) -> Turn:
+        """What it shows, or will in a moment."""
+        return self._turn
 
     def compose(self) -> ComposeResult:
         """The prompt, and below all parts how the turn stands."""
@@ -44,14 +56,11 @@ class TurnView(Vertical):
 
     def show(self, turn: Turn) -> None:
         """Show how the turn is now, soon."""
+        if turn == self._turn:
+            return
         self._turn = turn
         if self._timer is None:
             self._timer = self.set_timer(COALESCE_S, self._due)
-
-    @property
-    def blocks(self) -> int:
-        """How many blocks this turn has on screen."""
-        return len(self.query("*"))
 
     async def _due(self) -> None:
         self._timer = None
@@ -60,64 +69,118 @@ class TurnView(Vertical):
     async def _render_turn(self) -> None:
         """Change what differs from what is on screen; parts that stay are not touched."""
         turn = self._turn
-        shown = _with_modes(parts(turn)[-PARTS:])
+        shown = _laid_out(parts(turn)[-PARTS:])
         for key in [key for key in self._views if key not in shown]:
             await self._views.pop(key).remove()
         above: Widget = self.query_one(Prompt)
         for key, part in shown.items():
             view = self._views.get(key)
             if view is None:
-                view = self._views[key] = _view_of(key, part)
+                view = self._views[key] = _view_of(part)
                 await self.mount(view, after=above)
             above = view
-            if isinstance(part, Called) and isinstance(view, CallLine):
-                view.show(part)
-            elif isinstance(part, Said) and isinstance(view, Answer | PlainAnswer):
-                await view.say(part.text, part.final)
+            await _fill(view, part)
         self.set_class(turn.task_id is None, "unsent")
         self._foot.show(turn)
+        self.blocks = 1 + sum(1 for _ in self.walk_children())
+        self.post_message(self.Rendered())
 
 
 class Transcript(VerticalScroll, can_focus=False):
-    """All turns and notes. Stays at the bottom unless somebody scrolled up."""
+    """All turns and notes of one session. Stays at the bottom unless somebody scrolled up."""
+
+    def __init__(self) -> None:
+        super().__init__(id="transcript")
+        self._views: dict[str, TurnView] = {}
+        self._session_id = ""
 
     def compose(self) -> ComposeResult:
-        """A line for what is not shown."""
-        yield Static("", id="older", classes="note")
+        """A line that stands for what is not shown."""
+        yield Static(id="older", classes="note")
 
     def on_mount(self) -> None:
         """Stay at the bottom."""
         self.query_one("#older").display = False
         self.anchor()
 
-    async def open(self, turns: Sequence[Turn], more: bool) -> None:
-        """Show these turns. Those that are on screen stay where they are; notes stay too."""
-        kept = {turn.key for turn in turns}
-        for key, view in self._turn_views().items():
-            if key not in kept:
-                await view.remove()
-        for turn in turns:
-            self.show(turn)
+    @property
+    def turns(self) -> tuple[Turn, ...]:
+        """What is shown."""
+        return tuple(view.turn for view in self._views.values())
+
+    async def clear(self, session_id: str) -> None:
+        """Show nothing; what comes now is of this session."""
+        self._session_id = session_id
+        self._views = {}
+        await self.query("TurnView, Note").remove()
+        self.query_one("#older").display = False
+        self.anchor()
+
+    def open(self, turns: Sequence[Turn], more: bool) -> None:
+        """Show exactly these turns. Those that are on screen are not touched; notes stay too."""
+        with self.app.batch_update():
+            kept = {turn.key for turn in turns}
+            for key in [key for key in self._views if key not in kept]:
+                self._views.pop(key).remove()
+            above: Widget = self.query_one("#older")
+            for turn in turns:
+                above = self._place(turn, above)
         if more:
             self._tell_of_older()
 
     def show(self, turn: Turn) -> None:
         """Show a turn that is new or changed."""
-        view = self._turn_views().get(turn.key)
-        if view is not None:
-            view.show(turn)
-            return
-        view = TurnView(turn)
-        view.key = turn.key
-        self.mount(view)
-        self._drop_old()
+        self._place(turn, None)
 
     def note(self, content: Content) -> None:
         """Show words of this screen below everything."""
         self.mount(Note(content))
-        self._drop_old()
+        self.anchor()
 
-    async def clear(self) -> None:
-        """Show nothing."""
-        await self.query("TurnView, Note").remove()
-        self.query_one("#older").display = False
+    def on_turn_view_rendered(self) -> None:
+        """A turn may have become longer: drop the oldest ones where there are too many blocks, never the last."""
+        blocks = len(self.children) + sum(view.blocks for view in self._views.values())
+        for key in tuple(self._views)[:-1]:
+            if blocks <= BLOCKS:
+                return
+            view = self._views.pop(key)
+            blocks -= view.blocks
+            view.remove()
+            self._tell_of_older()
+
+    def _place(self, turn: Turn, after: Widget | None) -> TurnView:
+        view = self._views.get(turn.key)
+        if view is None:
+            view = self._views[turn.key] = TurnView(turn)
+            self.mount(view, after=after)
+        view.show(turn)
+        return view
+
+    def _tell_of_older(self) -> None:
+        older = self.query_one("#older", Static)
+        older.update(Content(OLDER.format(self._session_id)))
+        older.display = True
+
+
+def _laid_out(shown: Sequence[Said | Called]) -> Mapping[str, Said | Called]:
+    """The parts by the key of their block; long words lose their layout, the oldest first."""
+    left, keyed = MARKDOWN_LINES, {}
+    for part in reversed(shown):
+        if isinstance(part, Said):
+            left -= part.text.count("\n") + 1
+            part = replace(part, plain=part.plain or left < 0)
+        keyed[f"{part.key}-plain" if isinstance(part, Said) and part.plain else part.key] = part
+    return dict(reversed(keyed.items()))
+
+
+def _view_of(part: Said | Called) -> Widget:
+    if isinstance(part, Called):
+        return CallLine(part)
+    return PlainAnswer() if part.plain else Answer()
+
+
+async def _fill(view: Widget, part: Said | Called) -> None:
+    if isinstance(part, Called) and isinstance(view, CallLine):
+        view.show(part)
+    elif isinstance(part, Said) and isinstance(view, Answer | PlainAnswer):
+        await view.say(part.text, part.final)

@@ -103,6 +103,24 @@ def test_ask_starts_a_daemon_where_none_runs_and_prints_only_the_answer(shell: S
     assert (again.stdout, again.stderr) == (ended.stdout, "")
 
 
+@pytest.mark.spec("GC-RUN-110")
+@pytest.mark.parametrize("how", ["--json", "--stream"])
+def test_ask_outlasts_a_killed_daemon(served: Shell, how: str) -> None:
+    directive = '/exec {"argv": ["sleep", "4"], "effect": "pure"}'
+    asking = subprocess.Popen(
+        [sys.executable, "-m", "goclaw", "ask", how, directive], env=served.env(), stdout=subprocess.PIPE, text=True
+    )
+    while not served.json("task", "list", "--state", "RUNNING")["tasks"]:
+        assert asking.poll() is None
+    os.kill(served.json("daemon", "status")["pid"], signal.SIGKILL)
+    assert served("daemon", "start").returncode == 0
+    out, _ = asking.communicate(timeout=30)
+    assert asking.returncode == 0
+    assert out
+    (turn,) = served.json("task", "list", "--kind", "chat")["tasks"]
+    assert (turn["state"], turn["deaths"]) == ("SUCCEEDED", 1)
+
+
 def test_a_session_goes_on_over_two_questions(served: Shell) -> None:
     for _ in range(2):
         assert served("ask", "-s", "desk", "/list_directory path=.").returncode == 0

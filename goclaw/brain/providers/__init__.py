@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from goclaw.brain.providers.anthropic import AnthropicProvider
-from goclaw.brain.providers.environment import default_chain, default_settings, ollama_models
 from goclaw.brain.providers.failover import Failover, OnModel
 from goclaw.brain.providers.offline import OfflineProvider
 from goclaw.brain.providers.openai import OpenAIProvider
@@ -27,9 +26,6 @@ __all__ = [
     "OpenAIProvider",
     "ProviderSettings",
     "build_providers",
-    "default_chain",
-    "default_settings",
-    "ollama_models",
 ]
 
 

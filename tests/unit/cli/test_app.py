@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 
 import pytest
 
@@ -37,6 +38,12 @@ async def test_an_unknown_option_is_a_usage_error_that_names_the_nearest(goclaw:
     ended = await goclaw("task", "list", "--limt", "3")
     assert ended.code == 2
     assert "--limit" in ended.err
+
+
+def test_the_users_page_names_every_word() -> None:
+    page = Path(__file__).parents[3] / "docs" / "cli.md"
+    text = page.read_text()
+    assert [word for word in root.WORDS if f"goclaw {word}" not in text] == []
 
 
 @pytest.mark.parametrize("word", root.WORDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import pytest
@@ -26,6 +27,26 @@ def test_control_characters_become_visible_and_letters_stay() -> None:
 def test_a_table_keeps_its_columns_and_one_line_a_row(capsys: pytest.CaptureFixture[str]) -> None:
     screen.table(("id", "note"), [("a", "two\nlines"), ("longer", None)])
     assert capsys.readouterr().out == "ID      NOTE\na       two lines\nlonger\n"
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("no_color", "bold"), [("", True), ("1", False)])
+def test_on_a_terminal_the_last_column_is_folded_and_colour_can_be_forbidden(
+    monkeypatch: pytest.MonkeyPatch, no_color: str, bold: bool
+) -> None:
+    terminal = _Terminal()
+    monkeypatch.setattr("sys.stdout", terminal)
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", no_color)
+    screen.table(("id", "note"), [("0123456789", "one two three four five six seven eight")])
+    lines = terminal.getvalue().splitlines()
+    assert ("\x1b[1m" in lines[0]) is bold
+    assert lines[1:] == ["0123456789  one two three four five six", "            seven eight"]
 
 
 def test_an_empty_table_is_its_header(capsys: pytest.CaptureFixture[str]) -> None:

@@ -137,6 +137,7 @@ async def test_wait_ends_when_its_own_time_is_over(daemon: FakeDaemon, clock: Fa
     assert [params["timeout_ms"] for params in daemon.params_of("task.wait")] == [60_000, 30_000]
 
 
+@pytest.mark.spec("GC-ACP-102")
 async def test_a_subscription_resumes_by_cursor_without_gap_or_repeat(daemon: FakeDaemon, clock: FakeClock) -> None:
     links: list[Link] = []
 
@@ -167,6 +168,7 @@ async def test_a_subscription_resumes_by_cursor_without_gap_or_repeat(daemon: Fa
     assert clock.slept == [100]
 
 
+@pytest.mark.spec("GC-ACP-102")
 async def test_attempts_to_come_back_double_up_to_two_seconds(daemon: FakeDaemon, clock: FakeClock) -> None:
     async def subscribe(peer: Peer, params: dict[str, Any]) -> Any:
         asyncio.get_running_loop().call_later(0.01, peer.socket.transport.abort)
@@ -248,6 +250,7 @@ async def test_a_streamed_turn_hands_over_deltas_and_then_its_end(daemon: FakeDa
     assert items[-1] == ChatEnd("t", "s", "SUCCEEDED", {"content": "Hello"}, None, None)
 
 
+@pytest.mark.spec("GC-ACP-103")
 async def test_a_streamed_turn_is_taken_up_again_under_the_same_key(daemon: FakeDaemon, clock: FakeClock) -> None:
     tries = iter([True, False])
 

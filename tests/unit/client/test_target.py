@@ -24,6 +24,7 @@ def _home(tmp_path: Path, pid: int | None = None) -> Home:
     return home
 
 
+@pytest.mark.spec("GC-ACP-101")
 def test_a_flag_comes_before_the_environment_and_both_before_the_file(tmp_path: Path) -> None:
     home = _home(tmp_path, os.getpid())
     env = {"GOCLAW_BIND_ADDR": "127.0.0.1:1"}
@@ -32,6 +33,7 @@ def test_a_flag_comes_before_the_environment_and_both_before_the_file(tmp_path: 
     assert find_daemon(home, {}) == Target("http://127.0.0.1:4711", "home-token")
 
 
+@pytest.mark.spec("GC-ACP-101")
 def test_port_0_names_no_address(tmp_path: Path) -> None:
     env = {"GOCLAW_BIND_ADDR": "127.0.0.1:0"}
     assert find_daemon(_home(tmp_path, os.getpid()), env).url == "http://127.0.0.1:4711"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from goclaw.config import ProviderEntry, ollama_url
@@ -59,7 +61,8 @@ def test_a_vendors_name_takes_the_vendors_variables_over_the_file() -> None:
     variables = {"OPENAI_API_KEY": "env", "OPENAI_BASE_URL": "http://env"}
     full = complete_provider("openai", entry, variables)
     assert (full.api_key, full.base_url) == ("env", "http://env")
-    assert complete_provider("openai", entry, {}) == entry
+    assert complete_provider("openai", replace(entry, model="m"), {}) == replace(entry, model="m")
+    assert complete_provider("openai", entry, {}).model, "a vendor has a model that is asked for when nobody chose one"
 
 
 @pytest.mark.spec("GC-CFG-008")

@@ -614,7 +614,7 @@ class TaskMachine(RuleBasedStateMachine):
             seen = (row["state"], row["wait_reason"], row["attempt"], row["deaths"], row["lease_token"], row["error_code"])
             assert seen == (task.state, self.wait_of(task), task.attempt, task.deaths, token, task.code), task
             assert row["fingerprint_count"] == task.repeats or task.state in ENDED
-            assert row["available_at"] == task.available or task.state in ENDED | {"QUEUED"}
+            assert row["available_at"] == task.available or not (task.delayed or task.state == "RETRY_WAIT")
             assert (row["finished_at"] is not None) == (task.state in ENDED)
             assert row["rank"] == task.rank
             assert row["wake_at"] == task.wake
