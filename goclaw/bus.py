@@ -99,6 +99,9 @@ class Bus:
             # This reader is ahead of the ring: what lies between the two, nobody needs from it.
             self._ring.clear()
             self._tail = cursor
+            # Readers that are not that far have not been told of it, and following on from here tells of later news.
+            for reader in self._readers:
+                reader.wake()
         if self._ring and cursor >= self._ring[0].event_id - 1:
             skip = cursor - self._ring[0].event_id + 1
             found = list(islice(self._ring, skip, skip + limit))

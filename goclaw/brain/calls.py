@@ -2,14 +2,14 @@
 
 A batch of calls commits all its intents at once. Neighbouring pure calls run side by side; anything else runs alone, in
 order, marked running in the commit of the outcome before it. After an interruption only a step found `running` is
-judged: pure and idempotent calls run again under the same key, verifiable ones are probed, unsafe ones end as unknown.
+judged: pure and idempotent calls run again under the same key, verifiable ones are probed, all others end as unknown.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -20,10 +20,15 @@ from goclaw.core.step import ENDED, Effect, End, Intend, JournalEntry, Start, St
 from goclaw.core.task import CALL_KINDS
 from goclaw.core.tool import CallContext, CannotTell, Happened, Ready, Refused, ToolOutput, output_from_json
 
+AT_ONCE = 8
+"""How many pure calls of one turn run side by side."""
+
+# Part of prompts that are made again after a crash: another wording would no longer match what is recorded.
 UNKNOWN_TEXT = (
     "The outcome of this call is unknown: goclaw was interrupted after it had begun, and it is not safe to repeat. "
     "It may or may not have taken effect. Look at the state of things before you go on; do not simply call it again."
 )
+_REPEATABLE = frozenset({Effect.PURE, Effect.IDEMPOTENT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +39,7 @@ class Finished:
     state: StepState
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Slot:
     """One call on its way: what the journal knows of it, and whether it may still run."""
 
@@ -55,6 +60,7 @@ class Calls:
     def __init__(self, attempt: Attempt, toolbox: Toolbox) -> None:
         self._attempt = attempt
         self._toolbox = toolbox
+        self._places = asyncio.Semaphore(AT_ONCE)
 
     async def perform(
         self,
@@ -67,7 +73,8 @@ class Calls:
         """Carry out a batch. `lead` is committed with its intents.
 
         Returns how each call ended and the last entries, which the caller commits with whatever comes next. With
-        `retry_failed` a call whose last try failed runs again, under the same effect key, as a new step.
+        `retry_failed` a call whose last try failed runs again, under the same effect key, as a new step. Raises what
+        a commit raises; nothing of the batch is running then.
         """
         slots = [await self._slot(index, call, batch, retry_failed) for index, call in enumerate(calls)]
         groups = [list(group) for _, group in groupby(slots, key=_Neighbours())]
@@ -81,13 +88,23 @@ class Calls:
         return [slot.finished for slot in slots if slot.finished is not None], entries
 
     async def _slot(self, index: int, call: ToolCall, batch: str, retry_failed: bool) -> _Slot:
-        task = self._attempt.task
-        effect = effect_key(task.id, batch, index, call.name, call.arguments)
+        effect = effect_key(self._attempt.task.id, batch, index, call.name, call.arguments)
         key = open_key(effect, self._attempt.journal.steps) if retry_failed else effect
         step = self._attempt.journal.steps.get(key)
         if step is not None and step.state in ENDED:
             return _Slot(call, key, None, step, Finished(_recorded(step), step.state))
-        context = CallContext(
+        prepared = await self._toolbox.prepare(call, self._context(effect))
+        slot = _Slot(call, key, prepared if isinstance(prepared, Ready) else None, step)
+        if isinstance(prepared, Refused):
+            slot.finished = Finished(prepared.output, StepState.FAILED)
+        if step is not None and step.state is StepState.RUNNING:
+            slot.finished = await self._judge(slot, step)
+        return slot
+
+    def _context(self, effect: str) -> CallContext:
+        task = self._attempt.task
+        declared = task.payload.get("effect") if task.kind == "skill" else None
+        return CallContext(
             task_id=task.id,
             session_id=task.session_id,
             agent_id=task.agent_id,
@@ -96,25 +113,28 @@ class Calls:
             policy_version=task.policy_version,
             timeout_ms=task.timeout_ms,
             direct=task.kind in CALL_KINDS,
+            declared=Effect(declared) if declared else None,
         )
-        prepared = await self._toolbox.prepare(call, context)
-        slot = _Slot(call, key, prepared if isinstance(prepared, Ready) else None, step)
-        if isinstance(prepared, Refused):
-            slot.finished = Finished(prepared.output, StepState.FAILED)
-        if step is not None and step.state is StepState.RUNNING:
-            await self._judge(slot, step)
-        return slot
 
-    async def _judge(self, slot: _Slot, step: Step) -> None:
-        """The step was running when the last attempt ended."""
-        if step.effect is Effect.UNSAFE:
-            slot.finished = _unknown()
-        elif step.effect is Effect.VERIFIABLE and slot.ready is not None:
-            match await self._toolbox.probe(slot.ready, step.evidence):
-                case Happened(output):
-                    slot.finished = Finished(output, StepState.DONE)
-                case CannotTell(reason):
-                    slot.finished = _unknown(reason)
+    async def _judge(self, slot: _Slot, step: Step) -> Finished | None:
+        """How a step ended that was running when the last attempt ended; None: it is to run (again).
+
+        Both what it was recorded as and what it is today must allow a repetition or a probe.
+        """
+        if slot.ready is None:
+            refusal = slot.finished
+            return _begun_and_refused(refusal, step) if refusal else _unknown()
+        classes = {step.effect, slot.ready.effect}
+        if classes <= _REPEATABLE:
+            return None
+        if classes != {Effect.VERIFIABLE}:
+            return _unknown()
+        match await self._toolbox.probe(slot.ready, step.evidence):
+            case Happened(output):
+                return Finished(output, StepState.DONE)
+            case CannotTell(reason):
+                return _unknown(reason)
+        return None
 
     async def _intents(self, slots: Sequence[_Slot], groups: Sequence[Sequence[_Slot]]) -> list[JournalEntry]:
         """Record what is new, and at once what needs no running."""
@@ -144,26 +164,37 @@ class Calls:
         )
 
     async def _starts(self, slots: Sequence[_Slot]) -> list[JournalEntry]:
-        """Marks for those of a later group, and for recorded ones that had not begun."""
+        """Marks for those of a later group, and for recorded ones that had not begun or run again."""
         steps = self._attempt.journal.steps
-        entries: list[JournalEntry] = []
-        for slot in slots:
-            recorded = steps.get(slot.key)
-            if recorded is not None and slot.ready is not None:
-                entries.append(Start(slot.key, await self._toolbox.evidence(slot.ready)))
-        return entries
+        return [
+            Start(slot.key, await self._toolbox.evidence(slot.ready), slot.ready.effect)
+            for slot in slots
+            if slot.key in steps and slot.ready is not None
+        ]
 
     async def _run_group(self, slots: Sequence[_Slot]) -> list[JournalEntry]:
         """Run side by side; each outcome is committed as it comes, the last one is handed on."""
         if len(slots) == 1:
             return [await self._run(slots[0])]
-        pending: list[JournalEntry] = []
-        async with asyncio.TaskGroup() as group:
-            for running in asyncio.as_completed([group.create_task(self._run(slot)) for slot in slots]):
-                if pending:
-                    await self._attempt.journal.commit(pending)
-                pending = [await running]
-        return pending
+        ended: asyncio.Queue[JournalEntry] = asyncio.Queue()
+
+        async def run(slot: _Slot) -> None:
+            async with self._places:
+                entry = await self._run(slot)
+            ended.put_nowait(entry)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for slot in slots:
+                    group.create_task(run(slot))
+                last = await ended.get()
+                for _ in slots[1:]:
+                    await self._attempt.journal.commit([last])
+                    last = await ended.get()
+        except ExceptionGroup as errors:
+            # A commit that failed has ended them all; who waits knows that error, not a group of one.
+            raise errors.exceptions[0] from None
+        return [last]
 
     async def _run(self, slot: _Slot) -> JournalEntry:
         assert slot.ready is not None  # noqa: S101 (a slot without a ready call is finished from the start)
@@ -193,6 +224,16 @@ def _recorded(step: Step) -> ToolOutput:
     if step.result is not None:
         return output_from_json(step.result)
     return _unknown().output
+
+
+def _begun_and_refused(refusal: Finished, step: Step) -> Finished:
+    """A refusal now says nothing about what the call did before the interruption."""
+    if step.effect not in _REPEATABLE:
+        return _unknown(f"it can no longer be looked up: {refusal.output.text}")
+    if step.effect is Effect.PURE:
+        return refusal
+    text = f"{refusal.output.text} (it had begun before an interruption and may have taken effect then)"
+    return Finished(replace(refusal.output, text=text), refusal.state)
 
 
 def _unknown(reason: str = "") -> Finished:

@@ -9,7 +9,10 @@ from goclaw.core.ports import Attempt, Handler, Toolbox
 from goclaw.core.step import StepState
 from goclaw.core.task import Task
 
-PERMANENT = frozenset({"POLICY_DENIED", "APPROVAL_REQUIRED", "BAD_ARGUMENTS", "UNKNOWN_TOOL"})
+PERMANENT = frozenset(
+    {"POLICY_DENIED", "APPROVAL_REQUIRED", "BAD_ARGUMENTS", "UNKNOWN_TOOL", "SKILL_REJECTED", "SKILL_QUARANTINED"}
+)
+"""What only a person can mend: trying again would say the same."""
 ERROR_CHARS = 2_000
 
 
@@ -39,7 +42,5 @@ def call_of(task: Task) -> ToolCall:
     if task.kind == "tool":
         return ToolCall("call", payload["name"], payload.get("arguments") or {})
     if task.kind == "skill":
-        given = payload.get("input")
-        arguments = given if isinstance(given, dict) else {} if given is None else {"input": given}
-        return ToolCall("call", payload["skill"], arguments)
+        return ToolCall("call", payload["skill"], payload.get("input") or {})
     return ToolCall("call", "exec", {name: value for name, value in payload.items() if value is not None})

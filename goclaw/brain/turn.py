@@ -31,7 +31,7 @@ from goclaw.core.chat import (
 )
 from goclaw.core.outcome import Closing, Failed, Outcome, Succeeded, failure
 from goclaw.core.ports import Attempt, Handler, Provider, Toolbox
-from goclaw.core.step import ENDED, End, Intend, JournalEntry, StepState, open_key
+from goclaw.core.step import ENDED, End, Intend, JournalEntry, Start, StepState, open_key
 from goclaw.errors import JournalMismatch, NotFound, ProviderError, ProviderUnavailable
 
 TURN_KEY = "turn"
@@ -69,6 +69,7 @@ class _Turn:
         self._parts = parts
         self._calls = Calls(attempt, parts.toolbox)
         self._usage = Usage()
+        self._again = TURN_KEY in attempt.journal.steps
 
     async def run(self) -> Outcome:
         """Until the model answers, or the rounds are used up."""
@@ -102,12 +103,12 @@ class _Turn:
         if pinned is not None:
             return await self._restore(pinned.request), []
         system = self._parts.system_text(self._agent)
-        tools = self._parts.toolbox.specs(self._agent)
+        tools = canonical_json([asdict(tool) for tool in self._parts.toolbox.specs(self._agent)])
         bounds = await self._attempt.conversation.bounds()
         request = {
             "agent": self._agent.id,
             "system": self._pin(system),
-            "tools": self._pin(canonical_json([asdict(tool) for tool in tools])),
+            "tools": self._pin(tools),
             "model": self._attempt.task.payload.get("model"),
             "max_tokens": self._agent.max_tokens,
             "history": list(bounds),
@@ -128,15 +129,15 @@ class _Turn:
         if None in parts:
             raise JournalMismatch("a pinned part of this turn's prompt is missing")
         system, tools = parts
-        specs = tuple(ToolSpec(**tool) for tool in json.loads(tools or "[]"))
-        return await self._request(request, system or "", specs)
+        return await self._request(request, system or "", tools or "[]")
 
-    async def _request(self, pinned: Mapping[str, Any], system: str, tools: tuple[ToolSpec, ...]) -> ChatRequest:
+    async def _request(self, pinned: Mapping[str, Any], system: str, tools: str) -> ChatRequest:
+        """Made of the pinned texts alone, also the first time: an equal digest is not yet equal bytes."""
         history = await self._attempt.conversation.history((pinned["history"][0], pinned["history"][1]))
         return ChatRequest(
             system=system,
             messages=history,
-            tools=tools,
+            tools=tuple(ToolSpec(**tool) for tool in json.loads(tools)),
             model=pinned["model"],
             max_tokens=pinned["max_tokens"],
         )
@@ -151,11 +152,11 @@ class _Turn:
             raise JournalMismatch(f"round {number} of this turn would ask something else than what is recorded")
         if step is not None and step.state in ENDED:
             return decode_reply(step.result), entries
+        begin: JournalEntry = Start(key)  # asked before, and no answer was recorded
         if step is None:
-            entries = [*entries, Intend(key=key, kind="llm", request=None, request_hash=wanted, running=True)]
-        if entries:
-            await self._attempt.journal.commit(entries)
-        reply = _with_our_ids(await self._stream(request), number)
+            begin = Intend(key=key, kind="llm", request=None, request_hash=wanted, running=True)
+        await self._attempt.journal.commit([*entries, begin])
+        reply = _as_recorded(_with_our_ids(await self._stream(request), number))
         return reply, [End(key, StepState.DONE, encode_reply(reply))]
 
     async def _stream(self, request: ChatRequest) -> Reply:
@@ -164,7 +165,9 @@ class _Turn:
             if isinstance(chunk, Reply):
                 return chunk
             if isinstance(chunk, TextChunk):
-                self._attempt.delta(chunk.text, reset=chunk.reset)
+                # What an attempt before this one showed is void.
+                self._attempt.delta(chunk.text, reset=chunk.reset or self._again)
+                self._again = False
         raise ProviderUnavailable("the provider's stream ended without an answer")
 
     def _answered(self, reply: Reply, said: list[Message], lead: list[JournalEntry]) -> Outcome:
@@ -191,3 +194,8 @@ def _with_our_ids(reply: Reply, number: int) -> Reply:
         else:
             blocks.append(block)
     return replace(reply, blocks=tuple(blocks))
+
+
+def _as_recorded(reply: Reply) -> Reply:
+    """The reply as a recovery will read it, so that what follows from it is the same, byte for byte."""
+    return decode_reply(json.loads(canonical_json(encode_reply(reply))))

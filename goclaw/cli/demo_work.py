@@ -16,8 +16,11 @@ LATER_MS = 1_500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One piece of work. `answer` must stand in its result; `begins` bounds how often its effect may begin (None:
-    no ledger); `group` is its line in the table."""
+    """One piece of work; `group` is its line in the table.
+
+    `answer` must stand in its result. `begins` bounds how often its effect may begin (None: no ledger). `may_be_cut`
+    says that the kill could meet it, and then OUTCOME_UNKNOWN is the right end.
+    """
 
     name: str
     group: str
@@ -27,6 +30,7 @@ class Job:
     error_code: str | None = None
     answer: str = ""
     begins: tuple[int, int] | None = None
+    may_be_cut: bool = False
 
 
 def all_work(demo: DemoHome) -> tuple[Job, ...]:
@@ -61,7 +65,7 @@ def _exec(demo: DemoHome, name: str, seconds: str, kind: str, effect: str, **mor
 def _effect(demo: DemoHome, name: str, delay_ms: int = 0) -> Job:
     params = _exec(demo, name, "0", "plain", "unsafe", delay_ms=delay_ms)
     group = "unsafe effects, waiting at the kill" if delay_ms else "unsafe effects, before the kill"
-    return Job(name=name, group=group, params=params, begins=(1, 1))
+    return Job(name=name, group=group, params=params, begins=(1, 1), may_be_cut=True)
 
 
 def _cut(demo: DemoHome) -> Job:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from goclaw.core.canonical import canonical_json, digest
-from goclaw.core.chat import NewMessage, Text
+from goclaw.core.chat import NewMessage, Text, encode_block
 from goclaw.core.step import Effect
 from goclaw.core.task import KINDS, NewTask
 from goclaw.errors import BadRequest, TooLarge
@@ -60,6 +60,7 @@ def request_digest(task: NewTask) -> str:
             task.max_attempts,
             task.timeout_ms,
             task.parent_task_id,
+            [[message.role, [encode_block(block) for block in message.blocks]] for message in task.messages],
         ]
     )
 
@@ -124,7 +125,10 @@ def _exec(payload: Mapping[str, Any]) -> None:
 
 
 def _skill(payload: Mapping[str, Any]) -> None:
-    _fields(payload, {"skill": str}, {"function": str, "input": object, "effect": str})
+    _fields(payload, {"skill": str}, {"function": str, "input": dict, "effect": str})
+    if payload.get("function") is not None:
+        text = "payload.function cannot be chosen: a skill is a command with one entry; payload.input says what to do"
+        raise BadRequest(text, field="payload.function")
     _effect(payload)
 
 

@@ -74,10 +74,14 @@ class Intend:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Mark an intended step running; its effect may begin as soon as the commit is acknowledged."""
+    """Mark an intended step running; its effect may begin as soon as the commit is acknowledged.
+
+    `effect` is its class as judged now, which may differ from what was recorded in an earlier life; None leaves it.
+    """
 
     key: str
     evidence: Any = None
+    effect: Effect | None = None
 
 
 @dataclass(frozen=True, slots=True)

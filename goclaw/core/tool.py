@@ -16,8 +16,9 @@ class CallContext:
     """On whose behalf a call is made. `effect_key` names the effect across attempts and restarts.
 
     `direct`: the call is the user's own task (kinds exec, skill and tool), not a model's wish; an effect class it
-    declares is believed and it may bring environment variables. `granted` is set by the gate alone, for one run:
-    the accesses it has just authorized. A tool touches those objects and nothing it resolved anew.
+    declares is believed and it may bring environment variables; `declared` is that class where the arguments are not
+    the place for it (skills). `granted` is set by the gate alone, for one run: the accesses it has just authorized. A
+    tool touches those objects and nothing it resolved anew.
     """
 
     task_id: str
@@ -28,6 +29,7 @@ class CallContext:
     policy_version: str | None = None
     timeout_ms: int | None = None
     direct: bool = False
+    declared: Effect | None = None
     granted: tuple[Access, ...] = ()
 
 

@@ -38,9 +38,11 @@ from goclaw.daemon.furnish import Ground, Parts, furnish, provider_settings
 from goclaw.daemon.supervisor import Start, Supervisor
 from goclaw.db.database import Database
 from goclaw.errors import GoclawError, StartupError, StoreCorrupt
-from goclaw.gateway.app import Server, bind, build_app
+from goclaw.gateway.app import build_app
 from goclaw.gateway.auth import DoorRules
+from goclaw.gateway.binding import bind
 from goclaw.gateway.house import House, Identity
+from goclaw.gateway.server import Server
 from goclaw.kernel import upkeep
 from goclaw.log import Log, Logs, StartupPhases, get_logger, startup_failure
 from goclaw.log.writer import AuditMirror

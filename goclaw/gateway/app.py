@@ -1,13 +1,7 @@
-"""The one ASGI application: routes, and the server that carries it."""
+"""The one ASGI application: every route, behind the door."""
 
 from __future__ import annotations
 
-import asyncio
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -15,7 +9,6 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
-from goclaw.errors import BindFailed
 from goclaw.gateway.auth import PROTOCOL, Door, DoorRules
 from goclaw.gateway.house import House
 from goclaw.gateway.methods import all_methods
@@ -64,75 +57,3 @@ async def _body(request: Request) -> bytes | None:
 
 async def _not_found(request: Request, _: Exception) -> Response:
     return PlainTextResponse(f"there is nothing at {request.url.path}\n", 404)
-
-
-class Server(uvicorn.Server):
-    """uvicorn on a socket that is already bound. The daemon owns the signals and says when to stop."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        super().__init__(
-            uvicorn.Config(
-                app,
-                ws="websockets-sansio",
-                ws_max_size=FRAME_BYTES,
-                ws_ping_interval=None,
-                ws_per_message_deflate=False,
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                date_header=False,
-                timeout_graceful_shutdown=2,
-            )
-        )
-        self._stop = asyncio.Event()
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """No signal handlers: the daemon has its own."""
-        yield
-
-    async def main_loop(self) -> None:
-        """Wait for `stop`. The stock loop wakes ten times a second, also when nobody is connected."""
-        await self._stop.wait()
-
-    def stop(self) -> None:
-        """Close the sockets and let `serve` return."""
-        self.should_exit = True
-        self._stop.set()
-
-
-def bind(address: str) -> socket.socket:
-    """A listening socket at HOST:PORT; port 0 takes any. Raises BindFailed naming a free port when it is taken."""
-    host, _, port = address.rpartition(":")
-    host = host.strip("[]")
-    if not port.isdecimal() or int(port) > 65_535 or not host:
-        raise BindFailed(f"bind address {address!r} is not HOST:PORT")
-    try:
-        family = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)[0][0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind((host, int(port)))
-            listener.listen(2_048)
-        except OSError:
-            listener.close()
-            raise
-    except OSError as error:
-        free = _free_port(host)
-        hint = f"; port {free} is free" if free else ""
-        raise BindFailed(f"cannot bind {address}: {error.strerror or error}{hint}", address=address) from None
-    listener.setblocking(False)
-    return listener
-
-
-def _free_port(host: str) -> int | None:
-    try:
-        with socket.socket() as probe:
-            probe.bind((host, 0))
-            return int(probe.getsockname()[1])
-    except OSError:
-        return None
-
-
-__all__ = ["Server", "bind", "build_app"]

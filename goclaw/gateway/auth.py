@@ -108,9 +108,9 @@ def _token_of(headers: Headers, scope: Scope) -> str:
         for offered in scope.get("subprotocols", ()):
             if offered.startswith(_BEARER_PROTOCOL):
                 return str(offered[len(_BEARER_PROTOCOL) :])
-    elif headers.get("x-api-key"):
-        # The Anthropic dialect's place for the key.
-        return headers["x-api-key"]
+    elif scope["path"].startswith("/v1/"):
+        # Where clients of the Anthropic dialect put the key.
+        return headers.get("x-api-key", "")
     return ""
 
 

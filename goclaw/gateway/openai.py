@@ -83,6 +83,10 @@ class _Door:
         return JSONResponse(self._model(name))
 
     async def chat(self, request: Request) -> Response:
+        answer = await unless_client_leaves(request.receive, self._chat(request))
+        return answer or Response(status_code=499)
+
+    async def _chat(self, request: Request) -> Response:
         try:
             wanted = read_request(await _read(request), request.headers.get("x-goclaw-session"))
             self._check_model(wanted.model)
@@ -95,8 +99,7 @@ class _Door:
         except GoclawError as error:
             return _error(error)
         except Exception as error:
-            self._house.report("http /v1/chat/completions", error)
-            return _error(GoclawError("an internal error; see the log"))
+            return _error(self._internal(error))
 
     def _check_model(self, name: str) -> None:
         if name != RAW_MODEL and agent_of(name) not in self._house.agents():
@@ -107,98 +110,127 @@ class _Door:
         return {"id": name, "object": "model", "created": created, "owned_by": "goclaw"}
 
     async def _agent(self, wanted: ChatCompletion, key: str | None) -> Response:
-        done = await self._house.tasks.submit(_as_task(wanted, key))
-        task = done.task
+        task = (await self._house.tasks.submit(_as_task(wanted, key))).task
         created = task.created_at // 1000
         if wanted.stream:
             chunks = Chunks(f"chatcmpl-{task.id}", created, wanted.model)
-            return _stream(self._agent_stream(wanted, task, chunks))
+            return EventStream(lambda write: self._told(write, self._stream_turn(wanted, task, chunks, write)))
         final = await self._house.waiters.wait(task.id, None)
         _raise_unless_succeeded(final)
-        rest = {
-            "finish_reason": FINISH[final.result["stop_reason"]],
-            "usage": usage_object(final.usage),
-        }
-        body = completion(f"chatcmpl-{task.id}", created, wanted.model, (), rest)
-        body["choices"][0]["message"]["content"] = final.result["text"]
-        return JSONResponse(body)
+        text = (Text(final.result["text"]),)
+        rest = {"finish_reason": FINISH[final.result["stop_reason"]], "usage": usage_object(final.usage)}
+        return JSONResponse(completion(f"chatcmpl-{task.id}", created, wanted.model, text, rest))
 
-    async def _agent_stream(self, wanted: ChatCompletion, task: Task, chunks: Chunks) -> AsyncIterator[str]:
-        yield chunks.delta({"role": "assistant", "content": ""})
-        shown = ""
+    async def _stream_turn(self, wanted: ChatCompletion, task: Task, chunks: Chunks, write: Write) -> None:
+        """The text of a task as it is written. Deltas may be lost; the answer may not."""
         with self._house.bus.subscribe(lambda delta: delta.task_id == task.id) as reader:
-            waiting = asyncio.ensure_future(self._house.waiters.wait(task.id, None))
-            try:
-                while not waiting.done():
-                    bell = asyncio.ensure_future(reader.wait())
-                    await asyncio.wait({bell, waiting}, return_when=asyncio.FIRST_COMPLETED)
-                    bell.cancel()
-                    for text in _texts(reader):
-                        shown += text
-                        yield chunks.delta({"content": text})
-                final = await waiting
-                for text in _texts(reader):
-                    shown += text
-                    yield chunks.delta({"content": text})
-            finally:
-                waiting.cancel()
-        try:
-            _raise_unless_succeeded(final)
-        except GoclawError as error:
-            yield f"data: {dump(error_body(error)[1])}\n\n"
-            return
-        # Deltas may be lost; the answer may not: what was not shown of it is sent now.
-        rest = final.result["text"]
-        if not shown.endswith(rest):
-            yield chunks.delta({"content": rest if not rest.startswith(shown) else rest[len(shown) :]})
-        yield chunks.delta({}, FINISH[final.result["stop_reason"]])
+            shown = ShownText(chunks, write)
+            await write(chunks.delta({"role": "assistant", "content": ""}))
+            async with asyncio.TaskGroup() as group:
+                passing = group.create_task(_pass_deltas(reader, shown))
+                final = await self._ended(task.id)
+                passing.cancel()
+            await shown.pass_on(reader)
+        if isinstance(final, GoclawError):
+            raise final
+        _raise_unless_succeeded(final)
+        await shown.complete(final.result["text"])
+        await write(chunks.delta({}, FINISH[final.result["stop_reason"]]))
         if wanted.include_usage:
-            yield chunks.usage(usage_object(final.usage))
-        yield DONE
+            await write(chunks.usage(usage_object(final.usage)))
+        await write(DONE)
+
+    async def _ended(self, task_id: str) -> Task | GoclawError:
+        """The ended task, or why it cannot be waited for: a value, so that it leaves a task group as it is."""
+        try:
+            return await self._house.waiters.wait(task_id, None)
+        except GoclawError as error:
+            return error
 
     async def _pass_through(self, wanted: ChatCompletion) -> Response:
-        agent = self._house.agents()[wanted.agent_id]
-        stream = self._house.provider_for(agent).stream(_as_request(wanted))
+        """One call of the provider."""
+        stream = self._house.provider_for(self._house.agents()[wanted.agent_id]).stream(_as_request(wanted))
         created = self._house.clock.wall() // 1000
-        completion_id = f"chatcmpl-raw-{self._house.clock.monotonic()}"
+        completion_id = f"chatcmpl-{new_id(self._house.clock)}"
         if wanted.stream:
             # The first chunk decides the status: an error before it is an HTTP error, not a broken stream.
-            first = await anext(aiter(stream))
-            return _stream(_raw_stream(wanted, first, stream, Chunks(completion_id, created, wanted.model)))
+            first = await anext(aiter(stream), None)
+            if first is None:
+                raise ProviderUnavailable(_NO_ANSWER)
+            chunks = Chunks(completion_id, created, wanted.model)
+            return EventStream(lambda write: self._told(write, _stream_raw(wanted, first, stream, chunks, write)))
         async for chunk in stream:
             if isinstance(chunk, Reply):
                 rest = {"finish_reason": finish_reason(chunk), "usage": usage_object(chunk.usage.as_json())}
                 return JSONResponse(completion(completion_id, created, wanted.model, chunk.blocks, rest))
-        raise ProviderUnavailable("the provider's stream ended without an answer")
+        raise ProviderUnavailable(_NO_ANSWER)
+
+    async def _told(self, write: Write, work: Awaitable[None]) -> None:
+        """Do it; what goes wrong after the head was sent is the last item of the stream."""
+        try:
+            await work
+        except GoclawError as error:
+            await write(f"data: {dump(error_body(error)[1])}\n\n")
+        except Exception as error:
+            await write(f"data: {dump(error_body(self._internal(error))[1])}\n\n")
+
+    def _internal(self, error: Exception) -> GoclawError:
+        self._house.report("http /v1/chat/completions", error)
+        return GoclawError("an internal error; see the log")
 
 
-async def _raw_stream(
-    wanted: ChatCompletion, first: TextChunk | Reply, rest: AsyncIterator[TextChunk | Reply], chunks: Chunks
-) -> AsyncIterator[str]:
-    yield chunks.delta({"role": "assistant", "content": ""})
+class ShownText:
+    """What a client was shown of an answer: deltas as far as none is missing, the rest when the answer is known."""
+
+    def __init__(self, chunks: Chunks, write: Write) -> None:
+        self._chunks = chunks
+        self._write = write
+        self._text = ""
+        self._seq = 0
+        self._whole = True
+
+    async def pass_on(self, reader: Subscription) -> None:
+        """Show the deltas that wait, unless one before them was lost or they start over."""
+        while reader.deltas:
+            delta = reader.deltas.popleft()
+            self._seq += 1
+            self._whole = self._whole and delta.seq == self._seq and not delta.reset
+            if self._whole and delta.content:
+                self._text += delta.content
+                await self._write(self._chunks.delta({"content": delta.content}))
+
+    async def complete(self, answer: str) -> None:
+        """Show what is missing of the answer."""
+        if self._whole and self._text.endswith(answer):
+            return
+        missing = answer.removeprefix(self._text)
+        apart = "\n\n" if self._text and missing == answer else ""
+        await self._write(self._chunks.delta({"content": apart + missing}))
+
+
+async def _pass_deltas(reader: Subscription, shown: ShownText) -> None:
+    while True:
+        await reader.wait()
+        await shown.pass_on(reader)
+
+
+async def _stream_raw(
+    wanted: ChatCompletion, first: TextChunk | Reply, rest: AsyncIterator[TextChunk | Reply], chunks: Chunks, write: Write
+) -> None:
+    await write(chunks.delta({"role": "assistant", "content": ""}))
     chunk: TextChunk | Reply | None = first
-    try:
-        while chunk is not None:
-            if isinstance(chunk, Reply):
-                for frame in chunks.calls(chunk.blocks):
-                    yield frame
-                yield chunks.delta({}, finish_reason(chunk))
-                if wanted.include_usage:
-                    yield chunks.usage(usage_object(chunk.usage.as_json()))
-                yield DONE
-                return
-            if chunk.text:
-                yield chunks.delta({"content": chunk.text})
-            chunk = await anext(rest, None)
-    except GoclawError as error:
-        yield f"data: {dump(error_body(error)[1])}\n\n"
-
-
-def _texts(reader: Subscription) -> list[str]:
-    texts = []
-    while reader.deltas:
-        texts.append(reader.deltas.popleft().content)
-    return [text for text in texts if text]
+    while isinstance(chunk, TextChunk):
+        if chunk.text:
+            await write(chunks.delta({"content": chunk.text}))
+        chunk = await anext(rest, None)
+    if chunk is None:
+        raise ProviderUnavailable(_NO_ANSWER)
+    for frame in chunks.calls(chunk.blocks):
+        await write(frame)
+    await write(chunks.delta({}, finish_reason(chunk)))
+    if wanted.include_usage:
+        await write(chunks.usage(usage_object(chunk.usage.as_json())))
+    await write(DONE)
 
 
 def _as_task(wanted: ChatCompletion, key: str | None) -> NewTask:
@@ -245,10 +277,6 @@ async def _read(request: Request) -> bytes:
             raise TooLarge("a request has at most 4 MiB", limit=FRAME_BYTES)
         chunks.append(chunk)
     return b"".join(chunks)
-
-
-def _stream(frames: AsyncIterator[str]) -> Response:
-    return StreamingResponse(frames, media_type="text/event-stream", headers={"cache-control": "no-cache"})
 
 
 def _error(error: GoclawError) -> Response:

@@ -8,23 +8,44 @@ while a slow one (waiting for a handler to end) holds up nobody.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Protocol
 
 from goclaw.core.access import Access
-from goclaw.errors import Denied, GoclawError, HelloRequired, InvalidFrame, MethodNotFound
+from goclaw.errors import Denied, GoclawError, HelloRequired, MethodNotFound
 from goclaw.gateway.house import House
 from goclaw.wire.frames import Request, error_frame, parse_frame, result_frame, validate
 
 
 class Peer(Protocol):
-    """The other end of a connection, where there is one that lasts."""
+    """The other end of a connection that lasts; `Connection` says what each part promises."""
 
     greeted: bool
 
-    async def notify(self, method: str, params: Mapping[str, Any]) -> None:
-        """Send a notification."""
+    def waiting(self) -> AbstractAsyncContextManager[None]:
+        """Hold up no other request for the length of the block."""
+        ...
+
+    async def replay(self, session_id: str, cursor: int) -> tuple[int, int]:
+        """Send what lies behind the cursor."""
+        ...
+
+    async def join(self, session_id: str, cursor: int) -> None:
+        """Go live from there."""
+        ...
+
+    def leave(self, session_id: str) -> bool:
+        """End a subscription."""
+        ...
+
+    def stream_deltas(self, task_id: str) -> None:
+        """Pass on the deltas of a task."""
+        ...
+
+    async def end_deltas(self, task_id: str) -> None:
+        """Send what is left of them."""
         ...
 
 
@@ -33,7 +54,14 @@ class Call:
     """One request on its way through a method. `peer` is None over `POST /rpc`."""
 
     house: House
-    peer: Any = None
+    peer: Peer | None = None
+
+    @property
+    def connection(self) -> Peer:
+        """The connection, for a method that needs one. Raises MethodNotFound."""
+        if self.peer is None:
+            raise MethodNotFound("this method needs a connection: use /ws")
+        return self.peer
 
 
 Function = Callable[[Call, Any], Awaitable[Any]]
@@ -48,6 +76,8 @@ class Method:
     capability: str
     function: Function
     needs_socket: bool = False
+    waits: bool = False
+    """It may wait for a task to end: on a connection it then holds up no other request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +101,7 @@ class Dispatcher:
         return tuple(sorted(self._methods))
 
     async def answer(
-        self, text: str | bytes, peer: Any = None
+        self, text: str | bytes, peer: Peer | None = None
     ) -> tuple[str | None, Callable[[], Awaitable[None]] | None]:
         """The answer to one frame (None to a notification), and what to do after it was sent. Never raises but for
         cancellation: the one place of the RPC door that turns any exception into a frame."""
@@ -86,16 +116,19 @@ class Dispatcher:
         except Exception as error:
             self._house.report(f"rpc {request.method if request else '?'}", error)
             internal = GoclawError("an internal error; see the log")
-            return error_frame(request.id if request else None, internal), None
+            wanted = request is None or request.answered
+            return (error_frame(request.id if request else None, internal) if wanted else None), None
         then = None
         if isinstance(result, Later):
             result, then = result.result, result.then
         return (result_frame(request.id, result) if request.answered else None), then
 
-    async def _call(self, request: Request, peer: Any) -> Any:
+    async def _call(self, request: Request, peer: Peer | None) -> Any:
         method = self._methods.get(request.method)
-        if method is None or (method.needs_socket and peer is None):
+        if method is None:
             raise MethodNotFound(self._unknown(request.method))
+        if method.needs_socket and peer is None:
+            raise MethodNotFound(f"{method.name} needs a connection: use /ws")
         params = validate(method.params, request.params)
         if peer is not None and not peer.greeted and method.capability != "acp.read" and method.name != "system.hello":
             raise HelloRequired
@@ -103,11 +136,12 @@ class Dispatcher:
             decision = self._house.authorize(Access("client", method.capability, method.name))
             if not decision.allowed:
                 raise Denied(f"policy denies {method.capability}: {decision.reason}", capability=method.capability)
-        return await method.function(Call(self._house, peer), params)
+        if not method.waits or peer is None:
+            return await method.function(Call(self._house, peer), params)
+        async with peer.waiting():
+            return await method.function(Call(self._house, peer), params)
 
     def _unknown(self, name: str) -> str:
         near = get_close_matches(name, self._methods, n=1)
         return f"unknown method {name!r}" + (f"; did you mean {near[0]}?" if near else "")
 
-
-__all__ = ["Call", "Dispatcher", "InvalidFrame", "Later", "Method", "Peer"]

@@ -1,28 +1,34 @@
 """A WebSocket connection: requests answered concurrently, events streamed by cursor at the reader's own pace.
 
-Replay and live are one loop over the log, so there is no gap to close. A reader that stalls moves nobody else.
+Replay and live read the same log by cursor, so there is no gap to close. A reader that stalls moves nobody else.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Mapping
+from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from goclaw.bus import PAGE, Subscription
 from goclaw.core.event import Delta, Event
+from goclaw.errors import Saturated
 from goclaw.gateway.house import House
 from goclaw.gateway.rpc import Dispatcher
+from goclaw.gateway.server import LAST_WORD
 from goclaw.gateway.shapes import delta_object, event_object
 from goclaw.store import events
 from goclaw.wire.frames import CLOSE_BACKPRESSURE, notification
 
 IN_FLIGHT = 256
+"""Requests of one connection that are worked on at once; the next frame is read when one is answered."""
+WAITING = 1_000
+"""Requests of one connection that wait for tasks to end. They take no place of the others."""
 STALL_S = 5.0
 BEHIND = 1_024
+ALL = "*"
 
 
 class Connection:
@@ -34,7 +40,9 @@ class Connection:
         self._dispatcher = dispatcher
         self._sending = asyncio.Lock()
         self._slots = asyncio.Semaphore(IN_FLIGHT)
-        self._sessions: set[str] = set()
+        self._waiting = 0
+        # What is live, each from behind the position that its replay has reached.
+        self._sessions: dict[str, int] = {}
         self._streaming: set[str] = set()
         self._cursor = 0
         self._caught_up = False
@@ -72,7 +80,7 @@ class Connection:
         self._follow()
         if not self._sessions:
             # Nothing is live yet: the pump starts where the replay ended.
-            self._cursor = cursor
+            self._cursor = max(self._cursor, cursor)
         while cursor < self._cursor:
             target = self._cursor
             page, reached, _ = await self._page(session_id, cursor)
@@ -80,15 +88,27 @@ class Connection:
                 if event.event_id <= target:
                     await self._send_event(event)
             cursor = min(reached, target)
-        self._sessions.add(session_id)
+        self._sessions[session_id] = min(cursor, self._sessions.get(session_id, cursor))
+        self._caught_up = True
         if self._reader is not None:
             self._reader.wake()
 
     def leave(self, session_id: str) -> bool:
         """End a subscription; False when there was none."""
-        known = session_id in self._sessions
-        self._sessions.discard(session_id)
-        return known
+        return self._sessions.pop(session_id, None) is not None
+
+    @asynccontextmanager
+    async def waiting(self) -> AsyncIterator[None]:
+        """For a request that waits for a task to end: others go on meanwhile. Raises Saturated."""
+        if self._waiting >= WAITING:
+            raise Saturated(f"{WAITING} requests of this connection wait for tasks already", limit=WAITING)
+        self._waiting += 1
+        self._slots.release()
+        try:
+            yield
+        finally:
+            self._waiting -= 1
+            await self._slots.acquire()
 
     def stream_deltas(self, task_id: str) -> None:
         """Pass on the deltas of a task until `end_deltas`."""
@@ -136,9 +156,15 @@ class Connection:
                 self._caught_up = True
                 return
             for event in page:
-                self._cursor = event.event_id
-                if "*" in self._sessions or event.session_id in self._sessions:
-                    await self._send_event(event)
+                # A subscription that came while a frame was on its way may have moved the cursor on.
+                if event.event_id > self._cursor:
+                    self._cursor = event.event_id
+                    if self._is_live(event):
+                        await self._send_event(event)
+
+    def _is_live(self, event: Event) -> bool:
+        names = (ALL,) if event.session_id is None else (ALL, event.session_id)
+        return any(self._sessions.get(name, event.event_id) < event.event_id for name in names)
 
     async def _send_deltas(self) -> None:
         while self._reader is not None and self._reader.deltas:
@@ -149,33 +175,29 @@ class Connection:
 
     async def _send(self, text: str) -> None:
         async with self._sending:
-            if self._socket.client_state is not WebSocketState.CONNECTED:
-                return
-            sending = asyncio.ensure_future(self._socket.send_text(text))
-            try:
-                while not (await asyncio.wait({sending}, timeout=STALL_S))[0]:
+            while self._socket.client_state is WebSocketState.CONNECTED:
+                try:
+                    async with asyncio.timeout(STALL_S):
+                        # It waits for room, then writes at once: a wait that is cut short has written nothing.
+                        await self._socket.send_text(text)
+                    return
+                except TimeoutError:
                     await self._check_stall()
-            finally:
-                sending.cancel()
-            if sending.done() and not sending.cancelled():
-                sending.result()
 
     async def _check_stall(self) -> None:
         """No frame was taken for five seconds: cut a live reader off when it is far behind; it resumes by cursor."""
         head = await self._house.database.read(events.head)
         if self._caught_up and self._sessions and head - self._cursor > BEHIND:
             told = {"cursor": self._cursor, "latest_event_id": head, "reason": "the reader takes no frames"}
-            last = asyncio.ensure_future(self._socket.send_text(notification("system.backpressure", told)))
-            await asyncio.wait({last}, timeout=0.1)
-            closing = asyncio.ensure_future(self._socket.close(CLOSE_BACKPRESSURE, "backpressure"))
-            await asyncio.wait({closing}, timeout=0.1)
-            last.cancel()
-            closing.cancel()
+            last = notification("system.backpressure", told)
+            await self._socket.send({"type": "websocket.send", "text": last, LAST_WORD: True})
+            closing = {"type": "websocket.close", "code": CLOSE_BACKPRESSURE, "reason": "backpressure"}
+            await self._socket.send({**closing, LAST_WORD: True})
             raise WebSocketDisconnect(CLOSE_BACKPRESSURE)
 
     async def _page(self, session_id: str, cursor: int) -> tuple[list[Event], int, bool]:
         """Matching events behind a cursor, the position they reach, and whether there are more."""
-        if session_id == "*":
+        if session_id == ALL:
             page = await self._house.bus.after(cursor)
             return page, page[-1].event_id if page else cursor, len(page) == PAGE
         page, head = await self._house.database.read(events.read_session_to_head, session_id, cursor, PAGE)
@@ -183,5 +205,5 @@ class Connection:
         return page, page[-1].event_id if more else max(cursor, head), more
 
     def _wants(self, delta: Delta) -> bool:
-        wide = "*" in self._sessions or delta.session_id in self._sessions
+        wide = ALL in self._sessions or delta.session_id in self._sessions
         return wide or delta.task_id in self._streaming

@@ -8,7 +8,7 @@ from collections import defaultdict
 from goclaw.bus import Bus
 from goclaw.core.task import TERMINAL, Task
 from goclaw.db.database import Database
-from goclaw.errors import NotFound, WaitTimeout
+from goclaw.errors import NotFound, ShuttingDown, WaitTimeout
 from goclaw.store import events, tasks
 
 
@@ -20,9 +20,20 @@ class Waiters:
         self._database = database
         self._waiting: defaultdict[str, set[asyncio.Future[None]]] = defaultdict(set)
         self._bell = asyncio.Event()
+        self._stopped = False
 
     async def run(self) -> None:
-        """Follow the log while somebody waits. Runs until cancelled."""
+        """Follow the log while somebody waits. Runs until cancelled; who waits then is told that the daemon stops."""
+        try:
+            await self._follow()
+        except asyncio.CancelledError:
+            self._stopped = True
+            for future in [future for waiting in self._waiting.values() for future in waiting]:
+                if not future.done():
+                    future.set_exception(ShuttingDown("the daemon stops; the task goes on after the restart"))
+            raise
+
+    async def _follow(self) -> None:
         while True:
             await self._bell.wait()
             self._bell.clear()
@@ -39,7 +50,7 @@ class Waiters:
                                 self._wake(event.task_id)
 
     async def wait(self, task_id: str, timeout_ms: int | None) -> Task:
-        """The task once it is terminal. Raises NotFound, or WaitTimeout when the time is over."""
+        """The task once it is terminal. Raises NotFound, ShuttingDown, or WaitTimeout when the time is over."""
         try:
             async with asyncio.timeout(None if timeout_ms is None else timeout_ms / 1000):
                 while True:
@@ -52,6 +63,8 @@ class Waiters:
                             raise NotFound(f"there is no task {task_id}", task_id=task_id)
                         if stored.task.state in TERMINAL:
                             return stored.task
+                        if self._stopped:
+                            raise ShuttingDown
                         await future
                     finally:
                         self._forget(task_id, future)

@@ -5,17 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from goclaw.core.canonical import canonical_json
 from goclaw.core.event import NewEvent
 from goclaw.core.settle import cancel, recover, redrive, static_rank, wake
-from goclaw.core.step import StepState
+from goclaw.core.step import Step, StepState
 from goclaw.core.task import CALL_KINDS, HELD, TERMINAL, TURN_KINDS, Task, TaskState
 from goclaw.db import Connection
 from goclaw.errors import BadRequest, Conflict
 from goclaw.kernel.operations import find, move, tell, tell_hops
-from goclaw.store import events, steps, tasks
+from goclaw.store import events, sessions, steps, tasks
 from goclaw.store.tasks import Stored
 
 TIMER_BATCH = 500
+SHOWN_CHARS = 1_000
+"""How much of a call is quoted to a model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,11 @@ def _end_delay(conn: Connection, stored: Stored, now: int) -> set[str]:
 
 
 def settle_step(conn: Connection, task_id: str, step_id: int | None, happened: bool, result: Any, now: int) -> Task:
-    """Settle an unknown step of a resting task by a person's word. Raises NotFound or Conflict."""
+    """Settle an unknown step of a task nobody holds by a person's word. Raises NotFound or Conflict.
+
+    What a model has read of the step stays as it is, or the prompt could not be made again; the word is then said in
+    the session, for the turns that follow.
+    """
     stored = find(conn, task_id)
     if stored.task.state in HELD:
         raise Conflict("the task is running; wait for its end", state=stored.task.state)
@@ -106,10 +113,30 @@ def settle_step(conn: Connection, task_id: str, step_id: int | None, happened: b
         raise Conflict("there is no unknown step to settle")
     if len(listed) > 1:
         raise BadRequest("several steps are unknown; name one by step_id", steps=[step["id"] for step in listed])
+    key = listed[0]["key"]
     state = StepState.DONE if happened else StepState.INTENDED
-    told = steps.resolve(conn, stored.task.key, listed[0]["key"], state, result, now)
-    events.append(conn, [replace(told, session_key=stored.session_key)], now)
+    was_told = key not in steps.unsettled(conn, stored.task.key)
+    if was_told:
+        state = StepState.DONE if happened else StepState.FAILED
+    kept = listed[0].get("result") if was_told else result
+    told = steps.resolve(conn, stored.task.key, key, state, kept, now)
+    place = events.append(conn, [replace(told, session_key=stored.session_key)], now)
+    if was_told and stored.session_key is not None:
+        text = _word(steps.load(conn, stored.task.key)[key], happened, result)
+        sessions.add_note(conn, stored.session_key, stored.task.key, place, text, now)
     return tasks.by_key(conn, stored.task.key).task
+
+
+def _word(step: Step, happened: bool, result: Any) -> str:
+    """What the turns that follow are told of a step whose outcome was unknown."""
+    call = canonical_json(step.request)
+    if len(call) > SHOWN_CHARS:
+        call = f"{call[:SHOWN_CHARS]}..."
+    came = "it did take effect" if happened else "it did not take effect"
+    said = result.get("text") if isinstance(result, dict) else None
+    return f"The user has looked into the call whose outcome was unknown: {came}. The call: {call}" + (
+        f"\nThe user adds: {said}" if said else ""
+    )
 
 
 def pause(conn: Connection, scope: str, name: str, now: int) -> None:

@@ -55,6 +55,14 @@ def end(conn: sqlite3.Connection, session: Session, now: int) -> None:
     events.append(conn, [NewEvent(type="session.ended", session_key=session.key)], now)
 
 
+def end_named(conn: sqlite3.Connection, session_id: str, now: int) -> bool:
+    """As `end`, by id; False when there is no such session."""
+    session = find(conn, session_id)
+    if session is not None:
+        end(conn, session, now)
+    return session is not None
+
+
 def page(conn: sqlite3.Connection, limit: int, cursor: int | None) -> list[Session]:
     """Up to `limit` sessions, newest first, with keys below `cursor`."""
     given = {"cursor": NEWEST if cursor is None else cursor, "limit": limit}
@@ -65,8 +73,22 @@ def add_messages(
     conn: sqlite3.Connection, session_key: int, task_key: int, messages: Sequence[NewMessage], now: int
 ) -> None:
     """Store messages of a task in order, each with its event. Those of a turn that began stand in that turn."""
-    bounds = turn_bounds(conn, session_key, task_key)
-    turn, told = bounds[0] or None, []
+    turn = turn_bounds(conn, session_key, task_key)[0] or None
+    _add(conn, (session_key, task_key, turn), messages, now)
+
+
+def add_note(conn: sqlite3.Connection, session_key: int, task_key: int, place: int, text: str, now: int) -> None:
+    """Store a notice of the house about a task where the conversation stands now.
+
+    `place` is the id of the event that caused it: turns are numbered by event ids, so it comes after every turn that
+    has begun, and no prompt that was pinned before holds it.
+    """
+    _add(conn, (session_key, task_key, place), [NewMessage(role="system", blocks=(Text(text),))], now)
+
+
+def _add(conn: sqlite3.Connection, at: tuple[int, int, int | None], messages: Sequence[NewMessage], now: int) -> None:
+    session_key, task_key, turn = at
+    told = []
     for message in messages:
         text = "".join(block.text for block in message.blocks if isinstance(block, Text))
         cursor = conn.execute(

@@ -36,7 +36,7 @@ UPDATE message SET turn = :turn WHERE task_key = :task_key AND turn IS NULL;
 
 -- name: turn_bounds
 -- The turn of a task, and the newest message there is.
-SELECT (SELECT turn FROM message WHERE task_key = :task_key LIMIT 1) AS turn,
+SELECT (SELECT min(turn) FROM message WHERE task_key = :task_key) AS turn,
        (SELECT max(id) FROM message WHERE session_key = :session_key) AS upto;
 
 -- name: of_turn

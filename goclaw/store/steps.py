@@ -97,7 +97,12 @@ def _write_one(
             told = [("step.intended", payload)]
             return [*told, ("step.running", payload)] if entry.running else told
         case Start():
-            given: dict[str, Any] = {"task_key": task_key, "key": entry.key, "evidence_json": _json(entry.evidence)}
+            given: dict[str, Any] = {
+                "task_key": task_key,
+                "key": entry.key,
+                "evidence_json": _json(entry.evidence),
+                "effect": entry.effect,
+            }
             return [("step.running", _payload(entry.key, _one(conn, _SQL.start, given), None))]
         case End():
             given = {

@@ -7,7 +7,7 @@ RETURNING seq;
 
 -- name: start
 -- An intended (or, judged again, a running) step begins.
-UPDATE step SET state = 'running', evidence_json = :evidence_json
+UPDATE step SET state = 'running', evidence_json = :evidence_json, effect = coalesce(:effect, effect)
  WHERE task_key = :task_key AND step_key = :key AND state IN ('intended', 'running')
 RETURNING seq, kind, tool, request_hash;
 
@@ -34,9 +34,11 @@ SELECT p.id, t.id AS task_id, p.seq, p.kind, p.step_key AS key, p.state, p.effec
 SELECT step_key FROM step WHERE task_key = :task_key AND state = 'running' AND effect = 'unsafe' ORDER BY seq;
 
 -- name: unsettled
--- Unknown steps that no model was told of: no answer of a model came after them.
+-- Unknown steps that no model was told of: none was asked after them, or none that was asked gave an answer. One whose
+-- call is still open counts as told: its request is recorded and must stay the same.
 SELECT step_key FROM step u WHERE u.task_key = :task_key AND u.state = 'unknown'
-   AND NOT EXISTS (SELECT 1 FROM step l WHERE l.task_key = u.task_key AND l.kind = 'llm' AND l.state = 'done' AND l.seq > u.seq)
+   AND NOT EXISTS (SELECT 1 FROM step l
+                    WHERE l.task_key = u.task_key AND l.kind = 'llm' AND l.state IN ('done', 'running') AND l.seq > u.seq)
  ORDER BY u.seq;
 
 -- name: resolve

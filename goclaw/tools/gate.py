@@ -172,10 +172,12 @@ class Gate:
         return await asyncio.to_thread(self._checker.mismatch, tool.spec, arguments)
 
     def _effect(self, tool: Tool, call: ToolCall, accesses: tuple[Access, ...], context: CallContext) -> Effect:
-        """What repeating it would do: for a process as declared, by the user or where a rule agrees."""
-        if tool.capability != "tools.exec":
+        """What repeating it would do: for a program or a skill as declared, by the user or where a rule agrees."""
+        declared = context.declared if context.direct and tool.capability == "wasm.invoke" else None
+        if tool.capability == "tools.exec":
+            declared = Effect(call.arguments.get("effect", tool.effect))
+        if declared is None:
             return tool.effect
-        declared = Effect(call.arguments.get("effect", tool.effect))
         if declared in {Effect.VERIFIABLE, Effect.UNSAFE}:  # nobody can look up what a program did
             return Effect.UNSAFE
         agreed = context.direct or all(

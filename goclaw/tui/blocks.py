@@ -117,7 +117,7 @@ def call_content(step: Step) -> Content:
         (step.tool, "bold"),
         f" {given}" if given else "",
         ("  ", ""),
-        (told, style or "$text-muted"),
+        (told, style or "$foreground 60%"),
     )
 
 
@@ -126,25 +126,25 @@ def foot_content(turn: Turn) -> Content:
     note = clean(turn.note)
     match turn.state:
         case TurnState.SENDING:
-            return Content.styled("sending \u2026", "$text-muted italic")
+            return Content.styled("sending \u2026", "$foreground 60% italic")
         case TurnState.QUEUED:
-            return Content.styled(f"queued{_because(note)}", "$text-muted italic")
+            return Content.styled(f"queued{_because(note)}", "$foreground 60% italic")
         case TurnState.RUNNING if turn.live.strip():
-            return Content.styled(note, "$text-muted italic")
+            return Content.styled(note, "$foreground 60% italic")
         case TurnState.RUNNING:
-            return Content.styled(f"working \u2026{_because(note)}", "$text-muted italic")
+            return Content.styled(f"working \u2026{_because(note)}", "$foreground 60% italic")
         case TurnState.WAITING:
             return Content.styled(f"waiting to try again{_because(note)}", "$text-warning")
         case TurnState.FAILED:
             return _failure(turn.code, note)
         case TurnState.CANCELED:
-            return Content.styled(f"canceled{_because(note)}", "$text-muted italic")
+            return Content.styled(f"canceled{_because(note)}", "$foreground 60% italic")
     return Content("")
 
 
 def _failure(code: str, note: str) -> Content:
     told = note or "The turn failed, and the daemon does not say why; see `goclaw logs`."
-    return Content.assemble((f"\u2717 {told}", "$text-error"), (f"  {code}" if code else "", "$text-muted"))
+    return Content.assemble((f"\u2717 {told}", "$text-error"), (f"  {code}" if code else "", "$foreground 60%"))
 
 
 def _because(note: str) -> str:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from goclaw.client import Client
 from goclaw.clock import new_id
 from goclaw.core.agent import DEFAULT_AGENT
 from goclaw.core.intake import check_session_id
-from goclaw.core.ports import Clock
 from goclaw.errors import NotFound, RpcError
 from goclaw.tui.commands import nearest
 from goclaw.tui.facts import SESSION_MARK, AgentFacts, Facts, latest_session
-from goclaw.tui.talk import NOT_FOUND, Place, read_facts
+from goclaw.tui.reach import Reach
+from goclaw.tui.talk import NOT_FOUND, Place
 
 SESSIONS = 200
 """Sessions among which the latest one of an agent is looked for: the newest."""
@@ -29,29 +28,28 @@ class Start:
 class Desk:
     """Finds places. Its methods raise ClientError, NotFound for an agent nobody knows, BadRequest for a bad id."""
 
-    def __init__(self, client: Client, clock: Clock) -> None:
-        self._client = client
-        self._clock = clock
+    def __init__(self, reach: Reach) -> None:
+        self._reach = reach
         self._last: dict[str, str] = {}
 
     async def first(self, start: Start) -> Place:
         """Where to begin."""
-        facts = await read_facts(self._client)
+        facts = await self._reach.facts()
         if start.session is not None:
             return await self.session(start.session, start.agent or DEFAULT_AGENT)
         return await self._of(_agent(facts, start.agent or DEFAULT_AGENT))
 
     async def agent(self, name: str) -> Place:
         """The session in which that agent was last spoken to, in this run or before, else a new one."""
-        return await self._of(_agent(await read_facts(self._client), name))
+        return await self._of(_agent(await self._reach.facts(), name))
 
     async def session(self, session_id: str, agent_id: str) -> Place:
         """That session with the agent it belongs to. One that does not exist begins with its first message, and
         `agent_id` is whom it will belong to."""
         check_session_id(session_id)
-        facts = await read_facts(self._client)
+        facts = await self._reach.facts()
         try:
-            owner = str((await self._client.call("session.get", {"session_id": session_id}))["agent_id"])
+            owner = str((await self._reach.client.call("session.get", {"session_id": session_id}))["agent_id"])
         except RpcError as error:
             if error.rpc_code != NOT_FOUND:
                 raise
@@ -60,12 +58,12 @@ class Desk:
 
     def fresh(self, agent: AgentFacts) -> Place:
         """A new session with that agent; it exists from its first message on."""
-        return self._at(SESSION_MARK + new_id(self._clock)[-12:], agent)
+        return self._at(SESSION_MARK + new_id(self._reach.clock)[-12:], agent)
 
     async def _of(self, agent: AgentFacts) -> Place:
         if (known := self._last.get(agent.id)) is not None:
             return self._at(known, agent)
-        sessions = (await self._client.call("session.list", {"limit": SESSIONS}))["sessions"]
+        sessions = (await self._reach.client.call("session.list", {"limit": SESSIONS}))["sessions"]
         latest = latest_session(sessions, agent.id)
         return self._at(latest, agent) if latest is not None else self.fresh(agent)
 

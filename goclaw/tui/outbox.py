@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from goclaw.client import Client
-from goclaw.core.ports import Clock
 from goclaw.errors import ClientError, RpcError, Unreachable
+from goclaw.tui.reach import Reach
 
 LIMIT = 100
 RETRY_MS = 500
@@ -42,9 +41,8 @@ class Receipts(Protocol):
 class Outbox:
     """Up to LIMIT messages. Nothing here is durable: what was not sent when the screen closes is lost, and said so."""
 
-    def __init__(self, client: Client, clock: Clock, receipts: Receipts) -> None:
-        self._client = client
-        self._clock = clock
+    def __init__(self, reach: Reach, receipts: Receipts) -> None:
+        self._reach = reach
         self._receipts = receipts
         self._waiting: dict[str, Message] = {}
         self._filled = asyncio.Event()
@@ -82,12 +80,12 @@ class Outbox:
             "idempotency_key": message.key,
         }
         try:
-            answer = await self._client.call("agent.chat", params)
+            answer = await self._reach.client.call("agent.chat", params)
         except Unreachable:
-            await self._clock.sleep(RETRY_MS)
+            await self._reach.clock.sleep(RETRY_MS)
         except ClientError as error:
             if isinstance(error, RpcError) and error.word in _LATER:
-                await self._clock.sleep(RETRY_MS)
+                await self._reach.clock.sleep(RETRY_MS)
             elif self.drop(message.key):
                 self._receipts.refused(message, error)
         else:

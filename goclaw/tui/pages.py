@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from textual.content import Content
 
-from goclaw.errors import ClientError, RpcError
+from goclaw.errors import GoclawError, RpcError
 from goclaw.tui.commands import COMMANDS, KEYS
 from goclaw.tui.facts import AgentFacts, Facts, LinkState
 from goclaw.tui.words import clean
@@ -41,7 +41,7 @@ def help_page() -> Content:
     lines.append(
         Content.styled(
             "Any other /word is a directive for the agent. A space before the slash sends the line as it is.",
-            "$text-muted",
+            "$foreground 60%",
         )
     )
     return Content("\n").join(lines)
@@ -56,7 +56,7 @@ def agents_page(facts: Facts, current: str) -> Content:
         told = f"{agent.display_name}, {'no model' if agent.offline else model}"
         lines.append(
             Content.assemble(
-                (f"{mark} ", "$text-accent"), (f"{clean(agent.id):<20} ", ""), (clean(told), "$text-muted")
+                (f"{mark} ", "$text-accent"), (f"{clean(agent.id):<20} ", ""), (clean(told), "$foreground 60%")
             )
         )
     return Content("\n").join(lines)
@@ -64,7 +64,7 @@ def agents_page(facts: Facts, current: str) -> Content:
 
 def said(words: str) -> Content:
     """A plain sentence."""
-    return Content.styled(clean(words), "$text-muted")
+    return Content.styled(clean(words), "$foreground 60%")
 
 
 def trouble(words: str) -> Content:
@@ -72,7 +72,7 @@ def trouble(words: str) -> Content:
     return Content.styled(clean(words), "$text-error")
 
 
-def why(error: ClientError) -> str:
+def why(error: GoclawError) -> str:
     """An error in one line, with its stable word where it has one."""
     word = error.word if isinstance(error, RpcError) else ""
     return f"{error.message} ({word})" if word else error.message
@@ -87,4 +87,4 @@ def banner(state: LinkState, reason: str) -> Content:
 
 
 def _table(rows: Iterable[tuple[str, str]]) -> list[Content]:
-    return [Content.assemble((f"  {left:<21}", "$text-accent"), (right, "$text-muted")) for left, right in rows]
+    return [Content.assemble((f"  {left:<21}", "$text-accent"), (right, "$foreground 60%")) for left, right in rows]

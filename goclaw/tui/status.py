@@ -8,14 +8,14 @@ from textual.content import Content
 from textual.reactive import reactive
 from textual.widgets import Static
 
-from goclaw.tui.facts import AgentFacts, Facts, LinkState
+from goclaw.tui.facts import AgentFacts, LinkState
 from goclaw.tui.turn import Turn, TurnState
 from goclaw.tui.words import clean, seconds, short_id
 
 _GAP = " \u00b7 "
 _STYLES = {
     LinkState.UP: "$text-success",
-    LinkState.CONNECTING: "$text-muted",
+    LinkState.CONNECTING: "$foreground 60%",
     LinkState.LOST: "$text-warning",
     LinkState.GONE: "$text-error",
     LinkState.REFUSED: "$text-error",
@@ -29,7 +29,7 @@ class Standing:
 
     agent: AgentFacts | None = None
     session_id: str = ""
-    facts: Facts = Facts()
+    policy_version: str = ""
     link: LinkState = LinkState.CONNECTING
     turns: tuple[Turn, ...] = ()
     model: str = ""
@@ -74,7 +74,7 @@ def _right(standing: Standing) -> Content:
     sign = _SIGNS.get(standing.link, "\u25cb")
     link = f"{sign} {standing.link}"
     return Content.assemble(
-        (busy, "bold" if standing.turns else "$text-muted"), (_GAP, "$text-muted"), (link, _STYLES[standing.link])
+        (busy, "bold" if standing.turns else "$foreground 60%"), (_GAP, "$foreground 60%"), (link, _STYLES[standing.link])
     )
 
 
@@ -86,7 +86,7 @@ def _left(standing: Standing) -> list[Content]:
         model = "no model" if agent.offline else clean(standing.model or agent.model or "".join(agent.providers[:1]))
         parts.append(Content.styled(short_id(model, 24), "$text-warning" if agent.offline else ""))
     if standing.session_id:
-        parts.append(Content.styled(short_id(standing.session_id), "$text-muted"))
-    if standing.facts.policy_version:
-        parts.append(Content.styled(f"policy {standing.facts.policy_version[:8]}", "$text-muted"))
+        parts.append(Content.styled(short_id(standing.session_id), "$foreground 60%"))
+    if standing.policy_version:
+        parts.append(Content.styled(f"policy {standing.policy_version[:8]}", "$foreground 60%"))
     return [part for part in parts if part.plain]

@@ -8,18 +8,18 @@ read again: turns keep their keys, so the board changes only what differs.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from goclaw.client import Client, Link
+from goclaw.client import Link
 from goclaw.core.event import Delta, Event
-from goclaw.core.ports import Clock
 from goclaw.errors import ClientError, NotAuthorized, RpcError, Unreachable
-from goclaw.tui.facts import AgentFacts, Facts, LinkState, facts_of
+from goclaw.tui.facts import AgentFacts, Facts, LinkState
 from goclaw.tui.history import turns_of
 from goclaw.tui.outbox import Message, Outbox
+from goclaw.tui.reach import Reach
 from goclaw.tui.turn import Turn, TurnState, on_delta, on_event, with_journal, with_task
 
 PAGE = 100
@@ -62,33 +62,15 @@ class Place:
     agent: AgentFacts
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wiring:
-    """What every conversation of one screen shares. `gone` says that no daemon serves this home."""
-
-    client: Client
-    clock: Clock
-    board: Board
-    outbox: Outbox
-    gone: Callable[[], bool]
-
-
-async def read_facts(client: Client) -> Facts:
-    """The daemon at this moment. Raises ClientError."""
-    status = await client.call("system.status")
-    return facts_of(status, await client.call("agent.list"), await client.call("tools.list"))
-
-
 class Talk:
     """Run `follow`; the rest may be called meanwhile."""
 
-    def __init__(self, wiring: Wiring, place: Place) -> None:
+    def __init__(self, reach: Reach, outbox: Outbox, board: Board, place: Place) -> None:
         self.place = place
-        self._client = wiring.client
-        self._clock = wiring.clock
-        self._board = wiring.board
-        self._outbox = wiring.outbox
-        self._gone = wiring.gone
+        self._reach = reach
+        self._client = reach.client
+        self._outbox = outbox
+        self._board = board
         self._turns: dict[str, Turn] = {}
         self._keys: dict[str, str] = {}
         self._untold: set[str] = set()
@@ -106,7 +88,7 @@ class Talk:
             group.create_task(self._read_journals())
             while True:
                 await self._follow_once()
-                await self._clock.sleep(RETRY_MS)
+                await self._reach.clock.sleep(RETRY_MS)
 
     def begin(self, message: Message) -> None:
         """Show a message that was just typed; it is in the outbox."""
@@ -159,7 +141,7 @@ class Talk:
 
     async def _load(self) -> tuple[int, str | None]:
         """Read where everything stands; the cursor that continues it, and of which log."""
-        facts = await read_facts(self._client)
+        facts = await self._reach.facts()
         log_id = (await self._client.hello()).get("log_id")
         self._board.informed(facts)
         items = await self._history()
@@ -205,7 +187,7 @@ class Talk:
             self._wake.set()
             self._board.linked(LinkState.UP, "")
         else:
-            self._board.linked(LinkState.GONE if self._gone() else LinkState.LOST, link.reason)
+            self._board.linked(LinkState.GONE if self._reach.gone() else LinkState.LOST, link.reason)
 
     def _on_delta(self, delta: Delta) -> None:
         turn = self._of(delta.task_id)
@@ -266,11 +248,11 @@ class Talk:
                 for key in tuple(self._untold):
                     await self._tell(key)
                 if self._facts_old:
-                    self._board.informed(await read_facts(self._client))
+                    self._board.informed(await self._reach.facts())
                     self._facts_old = False
             except ClientError:
                 continue  # the next event, or the next connection, wakes this up again
-            await self._clock.sleep(JOURNAL_GAP_MS)
+            await self._reach.clock.sleep(JOURNAL_GAP_MS)
 
     async def _tell(self, key: str) -> None:
         self._untold.discard(key)

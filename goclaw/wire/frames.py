@@ -22,7 +22,6 @@ VERSION = "1.0"
 FRAME_BYTES = 4 * 1024 * 1024
 DEPTH = 32
 CLOSE_BACKPRESSURE = 1008
-CLOSE_GOING_AWAY = 1001
 
 CODES = {
     "PARSE_ERROR": -32700,
@@ -61,24 +60,31 @@ class Request:
 
 def parse_frame(text: str | bytes) -> Request:
     """Read one frame. Raises ParseFailed, or InvalidFrame with `id` in its data when that could be read."""
-    try:
-        frame = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
-    except RecursionError:
-        raise InvalidFrame(f"JSON is nested deeper than {DEPTH} levels") from None
-    except ValueError:
-        raise ParseFailed from None
+    raw = _decoded(text)
+    frame = _loaded(raw)
     if not isinstance(frame, dict):
         raise InvalidFrame("one JSON-RPC 2.0 request object a frame; batches are not supported")
     request_id = frame.get("id")
     if isinstance(request_id, bool) or not isinstance(request_id, str | int | float | None):
         raise InvalidFrame("id is a string or a number")
-    _check_shape(text, frame, request_id)
+    _check_shape(raw, frame, request_id)
     method, params = frame.get("method"), frame.get("params", {})
     if frame.get("jsonrpc") != "2.0" or not isinstance(method, str) or not method:
         raise InvalidFrame('a request has "jsonrpc": "2.0" and a method', id=request_id)
     if not isinstance(params, dict):
         raise BadRequest("params is an object of named parameters", id=request_id)
     return Request(request_id, method, params, "id" in frame)
+
+
+def read_json(text: str | bytes) -> Any:
+    """A JSON value that can be stored: finite numbers, no NUL, no lone surrogate, nested up to 32 levels.
+
+    Raises ParseFailed or InvalidFrame.
+    """
+    raw = _decoded(text)
+    value = _loaded(raw)
+    _check_shape(raw, value, None)
+    return value
 
 
 def validate(kind: type[T], params: Mapping[str, Any]) -> T:
@@ -129,6 +135,25 @@ def dump(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
+def _decoded(text: str | bytes) -> str:
+    try:
+        raw = text if isinstance(text, str) else text.decode()
+    except UnicodeDecodeError:
+        raise ParseFailed("the frame is not UTF-8 text") from None
+    if "\0" in raw:
+        raise InvalidFrame("text holds no NUL")
+    return raw
+
+
+def _loaded(raw: str) -> Any:
+    try:
+        return json.loads(raw, parse_constant=_no_constant, parse_float=_finite)
+    except RecursionError:
+        raise InvalidFrame(f"JSON is nested deeper than {DEPTH} levels") from None
+    except ValueError:
+        raise ParseFailed from None
+
+
 def _no_constant(name: str) -> Any:
     raise ValueError(name)
 
@@ -141,9 +166,8 @@ def _finite(text: str) -> float:
     return value
 
 
-def _check_shape(text: str | bytes, frame: dict[str, Any], request_id: Any) -> None:
+def _check_shape(raw: str, frame: Any, request_id: Any) -> None:
     """Refuse deep nesting, NUL and lone surrogates. Most frames are settled by counting, without a walk."""
-    raw = text if isinstance(text, str) else text.decode("utf-8", "replace")
     if raw.count("{") + raw.count("[") <= DEPTH and "\\u" not in raw:
         return
     pending: list[tuple[Any, int]] = [(frame, 1)]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar, dataclass_transform
+from typing import Annotated, Any, Literal, TypeVar, dataclass_transform
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 T = TypeVar("T")
+Int = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+"""What the database can hold."""
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
@@ -39,11 +41,11 @@ class TaskSubmit:
     session_id: str | None = None
     agent_id: str | None = None
     idempotency_key: str | None = None
-    priority: int = 0
-    delay_ms: int = 0
-    deadline_ms: int | None = None
-    max_attempts: int = 3
-    timeout_ms: int | None = None
+    priority: Int = 0
+    delay_ms: Int = 0
+    deadline_ms: Int | None = None
+    max_attempts: Int = 3
+    timeout_ms: Int | None = None
 
 
 @params
@@ -68,9 +70,9 @@ class TaskList:
     kind: str | None = None
     session_id: str | None = None
     agent_id: str | None = None
-    since: int | None = None
+    since: Int | None = None
     cursor: str | None = None
-    limit: int = 50
+    limit: Int = 50
 
 
 @params
@@ -81,7 +83,7 @@ class TaskFilters:
     kind: str | None = None
     session_id: str | None = None
     agent_id: str | None = None
-    since: int | None = None
+    since: Int | None = None
 
 
 @params
@@ -89,7 +91,7 @@ class TaskWait:
     """`task.wait`; without `timeout_ms` as long as the connection lives."""
 
     task_id: str
-    timeout_ms: int | None = None
+    timeout_ms: Int | None = None
 
 
 @params
@@ -105,7 +107,7 @@ class TaskEvents:
     """`task.events`."""
 
     task_id: str
-    from_event_id: int = 0
+    from_event_id: Int = 0
 
 
 @params
@@ -114,7 +116,7 @@ class TaskResolve:
 
     task_id: str
     outcome: Literal["done", "not_done"]
-    step_id: int | None = None
+    step_id: Int | None = None
     result: Any = None
 
 
@@ -156,7 +158,7 @@ class SessionId:
 class SessionList:
     """`session.list`, newest first."""
 
-    limit: int = 50
+    limit: Int = 50
     cursor: str | None = None
 
 
@@ -165,8 +167,8 @@ class SessionHistory:
     """`session.history`: the newest page below `before`, ascending."""
 
     session_id: str
-    limit: int = 100
-    before: int | None = None
+    limit: Int = 100
+    before: Int | None = None
 
 
 @params
@@ -174,7 +176,7 @@ class Subscribe:
     """`session.events.subscribe`. 0 = from the oldest kept, "latest" = live only."""
 
     session_id: str
-    from_event_id: int | Literal["latest"] = 0
+    from_event_id: Int | Literal["latest"] = 0
     log_id: str | None = None
 
 
@@ -183,8 +185,8 @@ class EventsRead:
     """`session.events.read`."""
 
     session_id: str
-    from_event_id: int = 0
-    limit: int = 100
+    from_event_id: Int = 0
+    limit: Int = 100
 
 
 @params
@@ -210,7 +212,7 @@ class ToolsExecute:
 class CronList:
     """`cron.list`, by id behind `cursor`."""
 
-    limit: int = 100
+    limit: Int = 100
     cursor: str | None = None
 
 
@@ -222,16 +224,16 @@ class CronAdd:
     name: str | None = None
     cron: str | None = None
     zone: str = "UTC"
-    every_ms: int | None = None
-    anchor: int | None = None
-    at: int | None = None
+    every_ms: Int | None = None
+    anchor: Int | None = None
+    at: Int | None = None
     kind: str = "chat"
     payload: dict[str, Any] = field(default_factory=dict)
     agent_id: str | None = None
     session_id: str | None = None
-    priority: int = 0
-    max_attempts: int = 3
-    deadline_ms: int | None = None
+    priority: Int = 0
+    max_attempts: Int = 3
+    deadline_ms: Int | None = None
     enabled: bool = True
     missed: str = "coalesce"
     overlap: str = "skip"
@@ -249,7 +251,7 @@ class CronNext:
     """`cron.next`."""
 
     id: str
-    limit: int = 5
+    limit: Int = 5
 
 
 @params
@@ -257,8 +259,8 @@ class CronHistory:
     """`cron.history`, newest first, planned before `before`."""
 
     id: str
-    limit: int = 50
-    before: int | None = None
+    limit: Int = 50
+    before: Int | None = None
 
 
 @params
@@ -282,5 +284,5 @@ class PolicyExplain:
 class AuditTail:
     """`audit.tail`: the newest decisions, oldest first."""
 
-    limit: int = 50
-    before: int | None = None
+    limit: Int = 50
+    before: Int | None = None

@@ -23,11 +23,11 @@ async def chat(call: Call, params: AgentChat) -> dict[str, Any]:
 async def _stream(call: Call, params: AgentChat) -> dict[str, Any]:
     done = await call.house.tasks.submit(_turn(params))
     task = done.task
-    call.peer.stream_deltas(task.id)
+    call.connection.stream_deltas(task.id)
     try:
         final = await call.house.waiters.wait(task.id, None)
     finally:
-        await call.peer.end_deltas(task.id)
+        await call.connection.end_deltas(task.id)
     shown: dict[str, Any] = {"task_id": final.id, "session_id": final.session_id, "state": final.state}
     if final.result is not None:
         shown["result"] = final.result
@@ -72,8 +72,8 @@ def _turn(params: AgentChat) -> NewTask:
 
 TABLE = (
     Method("agent.chat", AgentChat, "acp.mutate", chat),
-    Method("agent.chat.stream", AgentChat, "acp.mutate", _stream, needs_socket=True),
-    Method("agent.abort", TaskId, "acp.mutate", _abort),
+    Method("agent.chat.stream", AgentChat, "acp.mutate", _stream, needs_socket=True, waits=True),
+    Method("agent.abort", TaskId, "acp.mutate", _abort, waits=True),
     Method("agent.list", Nothing, "acp.read", _list),
     Method("agent.status", AgentId, "acp.read", _status),
 )

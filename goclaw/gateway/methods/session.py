@@ -34,9 +34,10 @@ async def _create(call: Call, params: SessionCreate) -> dict[str, Any]:
 
 
 async def _end(call: Call, params: SessionId) -> dict[str, Any]:
-    session = await find(call, params.session_id)
-    await call.house.database.write(sessions.end, session, call.house.clock.wall())
-    return {"session_id": session.id, "ended": True}
+    # Looked up in the transaction that ends it: a mutation takes effect in the order of its frame.
+    if not await call.house.database.write(sessions.end_named, params.session_id, call.house.clock.wall()):
+        raise _absent(params.session_id)
+    return {"session_id": params.session_id, "ended": True}
 
 
 async def _list(call: Call, params: SessionList) -> dict[str, Any]:
@@ -67,9 +68,9 @@ async def _subscribe(call: Call, params: Subscribe) -> Later:
     head = await call.house.database.read(events.head)
     cursor = head if params.from_event_id == "latest" else params.from_event_id
     await _check_cursor(call, params, cursor, head)
-    reached, sent = await call.peer.replay(params.session_id, cursor)
+    reached, sent = await call.connection.replay(params.session_id, cursor)
     answer = {"subscribed": True, "replayed": sent, "latest_event_id": reached}
-    return Later(answer, lambda: call.peer.join(params.session_id, reached))
+    return Later(answer, lambda: call.connection.join(params.session_id, reached))
 
 
 async def _check_cursor(call: Call, params: Subscribe, cursor: int, head: int) -> None:
@@ -85,7 +86,7 @@ async def _check_cursor(call: Call, params: Subscribe, cursor: int, head: int) -
 
 
 async def _unsubscribe(call: Call, params: SessionId) -> dict[str, Any]:
-    return {"unsubscribed": call.peer.leave(params.session_id)}
+    return {"unsubscribed": call.connection.leave(params.session_id)}
 
 
 async def _read(call: Call, params: EventsRead) -> dict[str, Any]:
@@ -104,8 +105,12 @@ async def find(call: Call, session_id: str) -> Session:
     """The session. Raises NotFound."""
     session = await call.house.database.read(sessions.find, session_id)
     if session is None:
-        raise NotFound(f"there is no session {session_id}", session_id=session_id)
+        raise _absent(session_id)
     return session
+
+
+def _absent(session_id: str) -> NotFound:
+    return NotFound(f"there is no session {session_id}", session_id=session_id)
 
 
 async def _message(call: Call, params: AgentChat) -> dict[str, Any]:

@@ -48,6 +48,14 @@ def test_what_went_wrong_is_named(outcome: Outcome, told: str) -> None:
     assert not groups([outcome])[0].right
 
 
+def test_an_unsafe_effect_that_the_kill_met_may_end_unknown_but_not_begin_again() -> None:
+    job = replace(JOB, answer="", may_be_cut=True)
+    cut = _outcome(job, state="FAILED", error_code="OUTCOME_UNKNOWN")
+    assert cut.faults() == []
+    assert replace(cut, lines=[BEGIN, BEGIN]).faults() == ["unsafe-1: its effect began 2 times"]
+    assert replace(cut, job=replace(job, may_be_cut=False)).faults() != []
+
+
 def test_a_dead_letter_came_to_rest_once() -> None:
     job = replace(JOB, state="DEAD_LETTER", answer="", begins=None)
     outcome = _outcome(job, state="DEAD_LETTER", ends=("RETRY_WAIT", "QUEUED", "RUNNING", "FAILED", "DEAD_LETTER"))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from goclaw import __version__
+from tests.unit.cli.conftest import Goclaw
 
 SHOW = "print([n for n in sys.modules if n.partition('.')[0] in ('goclaw', 'typer', 'asyncio', 'yaml')])"
 DAEMON = """
@@ -48,3 +50,9 @@ def test_serve_is_dispatched_without_the_parser_of_the_command_line() -> None:
 def test_alone_without_a_terminal_it_serves() -> None:
     code, out, _ = _loaded([], DAEMON)
     assert (code, out) == (7, "None None")
+
+
+async def test_the_chat_without_a_terminal_is_a_usage_error_and_starts_nothing(goclaw: Goclaw, home: Path) -> None:
+    ended = await goclaw("tui")
+    assert (ended.code, "goclaw ask" in ended.err) == (2, True)
+    assert not (home / "logs").exists()

@@ -33,7 +33,7 @@ GOOD: list[tuple[str, dict[str, Any]]] = [
     ("exec", {"argv": ["ls", ""], "cwd": "/tmp", "env": {"A": "b"}, "effect": "pure"}),
     ("exec", {"argv": ["ls"], "cwd": None, "env": None, "effect": None}),
     ("skill", {"skill": "sha256"}),
-    ("skill", {"skill": "sha256", "function": "run", "input": [1], "effect": "idempotent"}),
+    ("skill", {"skill": "sha256", "function": None, "input": {"text": "a"}, "effect": "idempotent"}),
     ("tool", {"name": "read_file", "arguments": {"file_path": "a"}}),
 ]
 BAD: list[tuple[str, dict[str, Any], str]] = [
@@ -57,6 +57,8 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("exec", {"argv": ["ls"], "effect": "safe"}, "payload.effect"),
     ("skill", {"input": {}}, "payload.skill"),
     ("skill", {"skill": "x", "effect": "PURE"}, "payload.effect"),
+    ("skill", {"skill": "x", "input": [1]}, "payload.input"),
+    ("skill", {"skill": "x", "function": "run"}, "payload.function"),
     ("tool", {"arguments": {}}, "payload.name"),
     ("tool", {"name": "x", "arguments": []}, "payload.arguments"),
 ]

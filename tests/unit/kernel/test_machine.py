@@ -163,7 +163,7 @@ class TaskMachine(RuleBasedStateMachine):
     def ends(self, task: Model, state: str, code: str | None = None) -> None:
         if state != "SUCCEEDED":
             task.steps |= dict.fromkeys(task.begun, "unknown")
-        task.state, task.code, task.held = state, code, None
+        task.state, task.code, task.held, task.delayed = state, code, None, False
 
     def requeues(self, task: Model) -> None:
         task.state, task.held = "QUEUED", None

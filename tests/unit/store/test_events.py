@@ -93,7 +93,7 @@ def test_a_session_and_a_task_have_their_own_pages(conn: sqlite3.Connection) -> 
         ("UPDATE event SET chain = zeroblob(32) WHERE id = 3", ChainBreak(3, "row changed")),
         ("DELETE FROM event WHERE id = 3", ChainBreak(3, "missing")),
         ("DELETE FROM event WHERE id = 1", ChainBreak(1, "missing")),
-        ("UPDATE event SET id = 100 WHERE id = 3", ChainBreak(3, "missing")),
+        ("UPDATE event SET id = 9999 WHERE id = 3", ChainBreak(3, "missing")),
         ("UPDATE event SET type = 'b', chain = zeroblob(32) WHERE id = 1200", ChainBreak(1200, "row changed")),
     ],
 )

@@ -1,0 +1,37 @@
+"""From the terminal to the screen and back."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+
+from goclaw.client import Client, Find
+from goclaw.clock import SystemClock
+from goclaw.tui.app import ChatApp
+from goclaw.tui.desk import Desk, Start
+from goclaw.tui.reach import Reach
+
+TERMINATED = 128 + signal.SIGTERM
+
+
+async def chat(find: Find, start: Start) -> int:
+    """Run the screen; the exit code. What it raises: see `goclaw.tui.run`."""
+    clock = SystemClock()
+    async with Client(find, clock, "goclaw-tui") as client:
+        reach = Reach(client=client, clock=clock, gone=lambda: find().guessed)
+        desk = Desk(reach)
+        app = ChatApp(reach, desk, await desk.first(start), color=not os.environ.get("NO_COLOR"))
+        # A terminal must be put back in order whoever ends this process.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, app.exit, TERMINATED)
+        ended = await app.run_async()
+        code = app.return_code if ended is None else ended
+    sys.stderr.write(farewell(app.place.session_id, app.unsent))
+    return code or 0
+
+
+def farewell(session_id: str, unsent: int) -> str:
+    """What is said when the screen is closed."""
+    lost = f"{unsent} of your messages could not be sent and are lost.\n" if unsent else ""
+    return f"{lost}The daemon goes on in the background; `goclaw` opens session {session_id} again.\n"
