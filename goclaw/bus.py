@@ -55,6 +55,7 @@ class Bus:
         self._tail = 0
         self._readers: set[Subscription] = set()
         self._bell = asyncio.Event()
+        self._pulling = asyncio.Lock()
         self._behind = True
 
     def ring(self) -> None:
@@ -78,57 +79,67 @@ class Bus:
             yield reader
         finally:
             self._readers.discard(reader)
+            if not self._readers:
+                self._ring.clear()
 
     async def run(self) -> None:
         """Follow the log while somebody reads. Runs until cancelled."""
         while True:
             await self._bell.wait()
             self._bell.clear()
-            news = await self._follow()
-            self._behind = self._bell.is_set() or not self._readers
-            if news:
-                for reader in self._readers:
-                    reader.wake()
+            while self._readers and self._behind:
+                await self._pull(self._tail)
 
     async def after(self, cursor: int, limit: int = PAGE) -> list[Event]:
         """Events behind a cursor: from the ring when it reaches back that far, else from the table.
 
-        Whatever was acknowledged before the call is in the answer or behind its last event.
+        `cursor` is 0 or the id of an event. Whatever was acknowledged before the call is in the answer or behind its
+        last event.
         """
         if cursor > self._tail:
-            # This reader is ahead of the ring: what lies between the two, nobody needs from it.
-            self._ring.clear()
-            self._tail = cursor
-            # Readers that are not that far have not been told of it, and following on from here tells of later news.
-            for reader in self._readers:
-                reader.wake()
-        if self._ring and cursor >= self._ring[0].event_id - 1:
-            skip = cursor - self._ring[0].event_id + 1
-            found = list(islice(self._ring, skip, skip + limit))
-            if found or not self._behind:
+            await self._skip_to(cursor)
+        if self._covers(cursor) and not (found := self._slice(cursor, limit)):
+            if not self._behind and not self._pulling.locked():
                 return found
-        return await self._read(cursor, limit)
-
-    async def _follow(self) -> bool:
-        if not self._readers:
-            # Nobody listens: forget, so that the next reader does not meet a hole.
-            self._ring.clear()
-            return False
-        news = False
-        while True:
-            tail = self._tail
-            page = await self._read(tail, PAGE)
-            if tail != self._tail:
-                continue
-            if page:
-                if self._ring and page[0].event_id != self._ring[-1].event_id + 1:
-                    self._ring.clear()
-                self._ring.extend(page)
-                self._tail = page[-1].event_id
-                news = True
-            if len(page) < PAGE:
-                return news
+            await self._pull(cursor)
+        return self._slice(cursor, limit) if self._covers(cursor) else await self._read(cursor, limit)
 
     def start_at(self, head: int) -> None:
         """Follow from this id on; what is older is read from the table."""
         self._tail = max(self._tail, head)
+
+    def _covers(self, cursor: int) -> bool:
+        return cursor >= (self._ring[0].event_id - 1 if self._ring else self._tail)
+
+    def _slice(self, cursor: int, limit: int) -> list[Event]:
+        skip = cursor - self._ring[0].event_id + 1 if self._ring else 0
+        return list(islice(self._ring, skip, skip + limit))
+
+    async def _pull(self, cursor: int) -> None:
+        """Extend the ring by a page, unless somebody else has brought it beyond the cursor meanwhile."""
+        async with self._pulling:
+            if self._tail > cursor:
+                return
+            self._behind, page = False, None
+            try:
+                page = await self._read(self._tail, PAGE)
+            finally:
+                # What was committed during the read has set it again; a full page or a failure does so too.
+                self._behind = self._behind or page is None or len(page) == PAGE
+            if page:
+                self._ring.extend(page)
+                self._tail = page[-1].event_id
+                self._wake_all()
+
+    async def _skip_to(self, cursor: int) -> None:
+        """A reader is ahead of the ring: what lies between the two, nobody needs from it."""
+        async with self._pulling:
+            if cursor > self._tail:
+                self._ring.clear()
+                self._tail = cursor
+                # Readers that are not that far have not been told of what was skipped.
+                self._wake_all()
+
+    def _wake_all(self) -> None:
+        for reader in self._readers:
+            reader.wake()

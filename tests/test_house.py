@@ -25,7 +25,7 @@ CATCHERS = {
     "gate: it becomes a tool result": ["goclaw/tools/gate.py"],
     "rpc door: it becomes an error frame": ["goclaw/gateway/rpc.py"],
     "http door: it becomes an error body": ["goclaw/gateway/app.py", "goclaw/gateway/openai.py"],
-    "supervisor: the part is started again": ["goclaw/daemon.py"],
+    "supervisor: the part is started again": ["goclaw/daemon/supervisor.py"],
     "reload: the old stays in force": ["goclaw/config/live.py", "goclaw/policy/live.py"],
     "cli: it becomes an exit code": ["goclaw/cli/app.py"],
 }

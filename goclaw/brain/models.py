@@ -33,13 +33,13 @@ class Models:
         self._settings = wanted
 
     def provider_for(self, agent: Agent, task_id: str | None = None) -> Provider:
-        """The agent's chain in order, the first one on the agent's model; offline when none of it is configured.
+        """The agent's chain in order, its first one on the agent's model; offline when none of it is configured.
 
         What it reports is told as an event of the task.
         """
         names = [name for name in agent.providers if name in self._providers] or [OFFLINE]
         chain: list[Provider] = [self._providers[name] for name in names]
-        if agent.model is not None:
+        if agent.model is not None and agent.providers[:1] == (names[0],):  # another one would not know that model
             chain[0] = OnModel(chain[0], agent.model)
         return Failover(chain, partial(self._emit, task_id=task_id))
 

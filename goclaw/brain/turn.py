@@ -1,8 +1,9 @@
 """A chat turn: ask the model, carry out its calls, until it answers. Every step is in the journal.
 
 A reply is committed before it is used, so it is never paid twice; only the call in flight at a crash is made again.
-What the model is told is pinned when the turn begins (system text, tools, bounds of the history), so with equal outcomes the
-prompt after a recovery is byte-identical; a recorded step whose request differs is refused, never used.
+What the model is told is pinned when the turn begins (system text, tools, bounds of the history) and made from what is
+recorded alone, so with equal outcomes the prompt after a recovery is byte-identical; a recorded step whose request
+differs is refused, never used.
 """
 
 from __future__ import annotations

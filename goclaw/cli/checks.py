@@ -14,7 +14,8 @@ from importlib.util import find_spec
 from goclaw.cli.background import daemon_pid, readiness
 from goclaw.cli.place import Place
 from goclaw.client import DEFAULT_BIND, serving
-from goclaw.config import Settings, check_settings, load_settings
+from goclaw.config.load import check_settings, load_settings
+from goclaw.config.settings import Settings
 from goclaw.errors import ConfigInvalid, GoclawError
 
 OK, WARN, FAIL = "ok", "warn", "fail"

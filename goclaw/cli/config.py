@@ -9,7 +9,8 @@ import typer
 
 from goclaw.cli import exits, screen
 from goclaw.cli.app import JsonFlag, group, place
-from goclaw.config import check_settings, get_value, load_settings, set_value
+from goclaw.config.edit import get_value, set_value
+from goclaw.config.load import check_settings, load_settings
 
 app = group("Look at the settings in config.yaml, change one, check them.")
 

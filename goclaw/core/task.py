@@ -18,7 +18,7 @@ class TaskState(StrEnum):
     """Where a task stands. Each comment says who moves a task in and who moves it out."""
 
     QUEUED = "QUEUED"
-    """In: submit, redrive, the timer (a wait is over), recovery and drain. Out: claim, cancel, deadline."""
+    """In: submit, redrive, the timer (a wait is over), a lost lease, recovery, drain. Out: claim, cancel, deadline."""
     CLAIMED = "CLAIMED"
     """In: claim, with a lease. Out: start, in the same commit; recovery and cancel if that never came."""
     RUNNING = "RUNNING"
@@ -28,11 +28,12 @@ class TaskState(StrEnum):
     SUCCEEDED = "SUCCEEDED"
     """In: settle. Out: never."""
     FAILED = "FAILED"
-    """In: settle. Out: to DEAD_LETTER in the same commit when attempts are used up; redrive."""
+    """In: settle; recovery when an unsafe effect had begun. Out: to DEAD_LETTER in the same commit when attempts are
+    used up or it is poison; redrive."""
     CANCELED = "CANCELED"
-    """In: cancel, deadline. Out: redrive."""
+    """In: cancel, deadline; settle and recovery when either was asked of the holder. Out: redrive."""
     DEAD_LETTER = "DEAD_LETTER"
-    """In: settle (attempts used up, poison), recovery (third death). Out: redrive."""
+    """In: settle by way of FAILED (attempts used up, poison), recovery (third death). Out: redrive."""
 
 
 _S = TaskState

@@ -24,6 +24,7 @@ from goclaw.config.settings import Settings
 from goclaw.core.access import Access
 from goclaw.core.agent import Agent
 from goclaw.core.ports import Clock, Handler, Tool
+from goclaw.core.task import Task, TaskState
 from goclaw.core.tool import CallContext
 from goclaw.db.database import Database
 from goclaw.gateway.house import House, Identity
@@ -36,7 +37,7 @@ from goclaw.kernel.noop import noop_handler
 from goclaw.kernel.pool import Pool
 from goclaw.kernel.queue import Queue
 from goclaw.kernel.scheduler import Scheduler
-from goclaw.log import Log
+from goclaw.log import Log, bound
 from goclaw.policy.engine import PolicyEngine
 from goclaw.sandbox.process import ProcessSandbox
 from goclaw.sandbox.wasm import WasmEngine
@@ -51,6 +52,8 @@ from goclaw.tools.gate import Gate
 from goclaw.tools.outputs import Outputs
 from goclaw.tools.workspace import Workspace
 from goclaw.wire.params import PolicyExplain
+
+_TROUBLE = frozenset({TaskState.FAILED, TaskState.DEAD_LETTER, TaskState.RETRY_WAIT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,7 @@ class Ground:
     engine: PolicyEngine
     redactor: Redactor
     log: Log
+    metrics: Metrics
     last_error: Callable[[], str | None]
     ready: Callable[[], bool]
     report: Callable[[str, BaseException], None]
@@ -128,6 +132,7 @@ async def furnish(stack: AsyncExitStack, ground: Ground) -> tuple[House, Parts]:
         timeout_ms=lambda: ground.config.current.task_timeout_ms,
         report=lambda task, error: ground.report(f"task {task.id} ({task.kind})", error),
     )
+    queue.observe(_settled(ground))
     scheduler = Scheduler(ground.database, queue, ground.clock, agents=ground.agents)
     house = House(
         identity=ground.identity,
@@ -148,6 +153,19 @@ async def furnish(stack: AsyncExitStack, ground: Ground) -> tuple[House, Parts]:
     return house, Parts(ground.config, models, catalog, queue, pool, scheduler, ground.ledger)
 
 
+def _settled(ground: Ground) -> Callable[[Task], None]:
+    """Count every move of a task and log those that somebody may have to look at, with all its ids."""
+    moved = ground.metrics.counter("goclaw_tasks_moved_total", "Tasks by the state they came to.", "state")
+
+    def settled(task: Task) -> None:
+        moved.add(task.state)
+        write = ground.log.warning if task.state in _TROUBLE else ground.log.debug
+        with bound(trace_id=task.trace_id, task_id=task.id, session_id=task.session_id):
+            write("task moved", state=task.state, kind=task.kind, attempt=task.attempt, error_code=task.error_code)
+
+    return settled
+
+
 def _vitals(ground: Ground, pool: Pool, models: Models, catalog: Catalog) -> Vitals:
     return Vitals(
         identity=ground.identity,
@@ -161,7 +179,7 @@ def _vitals(ground: Ground, pool: Pool, models: Models, catalog: Catalog) -> Vit
         last_error=ground.last_error,
         skills=lambda: {"count": len(catalog.list())},
         ready=ground.ready,
-        metrics=Metrics(),
+        metrics=ground.metrics,
     )
 
 

@@ -54,6 +54,7 @@ from goclaw.secrets.redact import Redactor
 from goclaw.secrets.token import Token, ensure_token
 from goclaw.store import audit, events, meta
 from goclaw.store.ledger import Ledger
+from goclaw.telemetry import Metrics
 from goclaw.watch import watch
 
 
@@ -89,6 +90,7 @@ class Daemon:
         self._last_error: str | None = None
         self._ready = False
         self._ollama = False
+        self._metrics = Metrics()
 
     async def run(self) -> int:
         """Start, serve, stop. Raises StartupError."""
@@ -133,6 +135,7 @@ class Daemon:
                 engine=engine,
                 redactor=self._redactor,
                 log=self._log,
+                metrics=self._metrics,
                 last_error=lambda: self._last_error,
                 ready=lambda: self._ready,
                 report=self._report,
@@ -175,7 +178,16 @@ class Daemon:
         def lost(what: str, error: GoclawError) -> None:
             self._log.error("not recorded", what=what, error=error.message)
 
-        return Ledger(database, self._clock, lambda row: mirror.append(self._redactor.json(row)), lost)
+        events_told = self._metrics.counter("goclaw_events_told_total", "Events told outside of tasks, by type.", "type")
+        decisions = self._metrics.counter("goclaw_policy_decisions_total", "Audited decisions, by verdict.", "verdict")
+        counters = {"event": events_told, "decision": decisions}
+        return Ledger(
+            database,
+            self._clock,
+            lambda row: mirror.append(self._redactor.json(row)),
+            lost,
+            lambda what, label: counters[what].add(label),
+        )
 
     async def _load_policy(
         self, database: Database, ledger: Ledger, first_run: bool

@@ -1,23 +1,23 @@
 """`/v1/models` and `/v1/chat/completions`: the OpenAI dialect on top of submit and stream.
 
-Agent mode: one durable task, our tools run inside, the client sees the text; a client that leaves detaches. Pass-through
-(`goclaw/raw`, or the client brings tools): one provider call, no task; the client's tools come back as calls; a client
-that leaves cancels.
+Agent mode: one durable task, our tools run inside, the client sees the text; a client that leaves detaches.
+Pass-through (`goclaw/raw`, or the client brings tools): one provider call, no task; the client's tools come back as
+calls; a client that leaves cancels.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import Awaitable
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from goclaw.bus import Subscription
+from goclaw.clock import new_id
 from goclaw.core.access import Access
-from goclaw.core.chat import ChatRequest, NewMessage, Reply, TextChunk
+from goclaw.core.chat import ChatRequest, NewMessage, Reply, Text
 from goclaw.core.task import NewTask, Task, TaskState
 from goclaw.errors import (
     BadRequest,
@@ -29,6 +29,7 @@ from goclaw.errors import (
     TooLarge,
 )
 from goclaw.gateway.house import House
+from goclaw.gateway.openai_stream import DONE, NO_ANSWER, ShownText, pass_deltas, stream_raw
 from goclaw.gateway.openai_wire import (
     FINISH,
     HOUSE_MODEL,
@@ -43,9 +44,11 @@ from goclaw.gateway.openai_wire import (
     read_request,
     usage_object,
 )
+from goclaw.gateway.sse import EventStream, Write, unless_client_leaves
 from goclaw.wire.frames import FRAME_BYTES, dump
 
-DONE = "data: [DONE]\n\n"
+CLIENT_LEFT = 499
+"""What nobody reads: the client is gone."""
 _TASK_ERRORS: dict[str, type[GoclawError]] = {
     "NO_PROVIDER": NoProvider,
     "RATE_LIMITED": RateLimited,
@@ -83,23 +86,35 @@ class _Door:
         return JSONResponse(self._model(name))
 
     async def chat(self, request: Request) -> Response:
-        answer = await unless_client_leaves(request.receive, self._chat(request))
-        return answer or Response(status_code=499)
+        return await self._answered(self._chat(request))
 
     async def _chat(self, request: Request) -> Response:
+        wanted = read_request(await _read(request), request.headers.get("x-goclaw-session"))
+        self._check_model(wanted.model)
+        decision = self._house.authorize(Access("client", "acp.mutate", "chat.completions"))
+        if not decision.allowed:
+            raise Denied(f"policy denies acp.mutate: {decision.reason}")
+        if wanted.raw:
+            return await self._while_there(request, self._pass_through(wanted))
+        task = (await self._house.tasks.submit(_as_task(wanted, request.headers.get("idempotency-key")))).task
+        if wanted.stream:
+            chunks = Chunks(f"chatcmpl-{task.id}", task.created_at // 1000, wanted.model)
+            return EventStream(lambda write: self._told(write, self._stream_turn(wanted, task, chunks, write)))
+        return await self._while_there(request, self._turn(wanted, task))
+
+    async def _answered(self, work: Awaitable[Response]) -> Response:
+        """The answer, or the error in the dialect's shape: the one place of this door that catches everything."""
         try:
-            wanted = read_request(await _read(request), request.headers.get("x-goclaw-session"))
-            self._check_model(wanted.model)
-            decision = self._house.authorize(Access("client", "acp.mutate", "chat.completions"))
-            if not decision.allowed:
-                raise Denied(f"policy denies acp.mutate: {decision.reason}")
-            if wanted.raw:
-                return await self._pass_through(wanted)
-            return await self._agent(wanted, request.headers.get("idempotency-key"))
+            return await work
         except GoclawError as error:
             return _error(error)
         except Exception as error:
             return _error(self._internal(error))
+
+    async def _while_there(self, request: Request, work: Awaitable[Response]) -> Response:
+        """The answer; cancelled when the client leaves before it."""
+        answer = await unless_client_leaves(request.receive, self._answered(work))
+        return Response(status_code=CLIENT_LEFT) if answer is None else answer
 
     def _check_model(self, name: str) -> None:
         if name != RAW_MODEL and agent_of(name) not in self._house.agents():
@@ -109,16 +124,11 @@ class _Door:
         created = self._house.identity.started_at // 1000
         return {"id": name, "object": "model", "created": created, "owned_by": "goclaw"}
 
-    async def _agent(self, wanted: ChatCompletion, key: str | None) -> Response:
-        task = (await self._house.tasks.submit(_as_task(wanted, key))).task
-        created = task.created_at // 1000
-        if wanted.stream:
-            chunks = Chunks(f"chatcmpl-{task.id}", created, wanted.model)
-            return EventStream(lambda write: self._told(write, self._stream_turn(wanted, task, chunks, write)))
+    async def _turn(self, wanted: ChatCompletion, task: Task) -> Response:
         final = await self._house.waiters.wait(task.id, None)
         _raise_unless_succeeded(final)
-        text = (Text(final.result["text"]),)
         rest = {"finish_reason": FINISH[final.result["stop_reason"]], "usage": usage_object(final.usage)}
+        created, text = task.created_at // 1000, (Text(final.result["text"]),)
         return JSONResponse(completion(f"chatcmpl-{task.id}", created, wanted.model, text, rest))
 
     async def _stream_turn(self, wanted: ChatCompletion, task: Task, chunks: Chunks, write: Write) -> None:
@@ -127,7 +137,7 @@ class _Door:
             shown = ShownText(chunks, write)
             await write(chunks.delta({"role": "assistant", "content": ""}))
             async with asyncio.TaskGroup() as group:
-                passing = group.create_task(_pass_deltas(reader, shown))
+                passing = group.create_task(pass_deltas(reader, shown))
                 final = await self._ended(task.id)
                 passing.cancel()
             await shown.pass_on(reader)
@@ -156,14 +166,14 @@ class _Door:
             # The first chunk decides the status: an error before it is an HTTP error, not a broken stream.
             first = await anext(aiter(stream), None)
             if first is None:
-                raise ProviderUnavailable(_NO_ANSWER)
+                raise ProviderUnavailable(NO_ANSWER)
             chunks = Chunks(completion_id, created, wanted.model)
-            return EventStream(lambda write: self._told(write, _stream_raw(wanted, first, stream, chunks, write)))
+            return EventStream(lambda write: self._told(write, stream_raw(wanted, first, stream, chunks, write)))
         async for chunk in stream:
             if isinstance(chunk, Reply):
                 rest = {"finish_reason": finish_reason(chunk), "usage": usage_object(chunk.usage.as_json())}
                 return JSONResponse(completion(completion_id, created, wanted.model, chunk.blocks, rest))
-        raise ProviderUnavailable(_NO_ANSWER)
+        raise ProviderUnavailable(NO_ANSWER)
 
     async def _told(self, write: Write, work: Awaitable[None]) -> None:
         """Do it; what goes wrong after the head was sent is the last item of the stream."""
@@ -177,60 +187,6 @@ class _Door:
     def _internal(self, error: Exception) -> GoclawError:
         self._house.report("http /v1/chat/completions", error)
         return GoclawError("an internal error; see the log")
-
-
-class ShownText:
-    """What a client was shown of an answer: deltas as far as none is missing, the rest when the answer is known."""
-
-    def __init__(self, chunks: Chunks, write: Write) -> None:
-        self._chunks = chunks
-        self._write = write
-        self._text = ""
-        self._seq = 0
-        self._whole = True
-
-    async def pass_on(self, reader: Subscription) -> None:
-        """Show the deltas that wait, unless one before them was lost or they start over."""
-        while reader.deltas:
-            delta = reader.deltas.popleft()
-            self._seq += 1
-            self._whole = self._whole and delta.seq == self._seq and not delta.reset
-            if self._whole and delta.content:
-                self._text += delta.content
-                await self._write(self._chunks.delta({"content": delta.content}))
-
-    async def complete(self, answer: str) -> None:
-        """Show what is missing of the answer."""
-        if self._whole and self._text.endswith(answer):
-            return
-        missing = answer.removeprefix(self._text)
-        apart = "\n\n" if self._text and missing == answer else ""
-        await self._write(self._chunks.delta({"content": apart + missing}))
-
-
-async def _pass_deltas(reader: Subscription, shown: ShownText) -> None:
-    while True:
-        await reader.wait()
-        await shown.pass_on(reader)
-
-
-async def _stream_raw(
-    wanted: ChatCompletion, first: TextChunk | Reply, rest: AsyncIterator[TextChunk | Reply], chunks: Chunks, write: Write
-) -> None:
-    await write(chunks.delta({"role": "assistant", "content": ""}))
-    chunk: TextChunk | Reply | None = first
-    while isinstance(chunk, TextChunk):
-        if chunk.text:
-            await write(chunks.delta({"content": chunk.text}))
-        chunk = await anext(rest, None)
-    if chunk is None:
-        raise ProviderUnavailable(_NO_ANSWER)
-    for frame in chunks.calls(chunk.blocks):
-        await write(frame)
-    await write(chunks.delta({}, finish_reason(chunk)))
-    if wanted.include_usage:
-        await write(chunks.usage(usage_object(chunk.usage.as_json())))
-    await write(DONE)
 
 
 def _as_task(wanted: ChatCompletion, key: str | None) -> NewTask:

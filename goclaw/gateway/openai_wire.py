@@ -14,7 +14,7 @@ from typing import Any
 from goclaw.core.agent import DEFAULT_AGENT
 from goclaw.core.chat import Block, Message, Reply, StopReason, Text, ToolCall, ToolResult, ToolSpec
 from goclaw.errors import BadRequest, GoclawError
-from goclaw.wire.frames import dump
+from goclaw.wire.frames import dump, read_json
 
 HOUSE_MODEL = "goclaw"
 RAW_MODEL = "goclaw/raw"
@@ -28,6 +28,7 @@ FINISH: Mapping[StopReason, str] = {
 STATUS = {
     "INVALID_PARAMS": 400,
     "PARSE_ERROR": 400,
+    "INVALID_REQUEST": 400,
     "PROVIDER_REFUSED": 400,
     "CONTEXT_OVERFLOW": 400,
     "POLICY_DENIED": 403,
@@ -72,18 +73,15 @@ class ChatCompletion:
 
 
 def read_request(body: bytes, session_header: str | None) -> ChatCompletion:
-    """Parse a request body. Raises BadRequest naming the field, or ModelNotFound."""
-    try:
-        data = json.loads(body)
-    except (ValueError, RecursionError):
-        raise BadRequest("the body is not valid JSON") from None
+    """Parse a request body. Raises BadRequest naming the field, ParseFailed, InvalidFrame or ModelNotFound."""
+    data = read_json(body)
     if not isinstance(data, dict):
         raise BadRequest("the body is a JSON object")
     model = data.get("model")
     if not isinstance(model, str) or not model:
         raise BadRequest("model is required", field="model")
     options = data.get("stream_options") or {}
-    tools = tuple(_tool(tool) for tool in data.get("tools") or ())
+    tools = tuple(_tool(tool) for tool in _list(data.get("tools"), "tools"))
     return ChatCompletion(
         model=model,
         agent_id=agent_of(model),
@@ -213,9 +211,10 @@ def _messages(given: Any) -> tuple[Message, ...]:
 
 def _message(index: int, given: Any) -> Message:
     where = f"messages.{index}"
-    if not isinstance(given, dict) or given.get("role") not in _ROLES:
+    named = given.get("role") if isinstance(given, dict) else None
+    if not isinstance(named, str) or named not in _ROLES:
         raise BadRequest(f"{where}.role is one of {', '.join(_ROLES)}", field=f"{where}.role")
-    role = _ROLES[given["role"]]
+    role = _ROLES[named]
     text = _text(given.get("content"), where)
     if role == "tool":
         call_id = given.get("tool_call_id")
@@ -224,16 +223,29 @@ def _message(index: int, given: Any) -> Message:
         return Message("tool", (ToolResult(call_id, text),))
     blocks: list[Block] = [Text(text)] if text else []
     if role == "assistant":
-        blocks += [_called(call, where) for call in given.get("tool_calls") or ()]
+        blocks += [_called(call, where) for call in _list(given.get("tool_calls"), f"{where}.tool_calls")]
     return Message(role, tuple(blocks))  # type: ignore[arg-type]
 
 
 def _called(call: Any, where: str) -> ToolCall:
     try:
+        named, function = call["id"], call["function"]["name"]
         arguments = json.loads(call["function"]["arguments"] or "{}")
-        return ToolCall(call["id"], call["function"]["name"], arguments)
-    except (KeyError, TypeError, ValueError):
-        raise BadRequest(f"{where}.tool_calls holds a malformed call", field=f"{where}.tool_calls") from None
+    except (KeyError, TypeError, ValueError, RecursionError):
+        named, function, arguments = None, None, None
+    if not _is_word(named) or not _is_word(function) or not isinstance(arguments, dict):
+        raise BadRequest(f"{where}.tool_calls holds a malformed call", field=f"{where}.tool_calls")
+    return ToolCall(named, function, arguments)
+
+
+def _is_word(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _list(given: Any, where: str) -> list[Any]:
+    if given is None or isinstance(given, list):
+        return given or []
+    raise BadRequest(f"{where} is a list", field=where)
 
 
 def _text(content: Any, where: str) -> str:
@@ -252,12 +264,13 @@ def _text(content: Any, where: str) -> str:
 
 
 def _tool(given: Any) -> ToolSpec:
-    try:
-        function = given["function"]
-        parameters = function.get("parameters") or {"type": "object", "properties": {}}
-        return ToolSpec(function["name"], function.get("description") or "", parameters)
-    except (KeyError, TypeError, AttributeError):
-        raise BadRequest("tools holds a malformed tool", field="tools") from None
+    function = given.get("function") if isinstance(given, dict) else None
+    if not isinstance(function, dict) or not _is_word(function.get("name")):
+        raise BadRequest("tools holds a tool without a function and its name", field="tools")
+    parameters = function.get("parameters") or {"type": "object", "properties": {}}
+    if not isinstance(parameters, dict):
+        raise BadRequest("the parameters of a tool are a JSON Schema object", field="tools")
+    return ToolSpec(function["name"], str(function.get("description") or ""), parameters)
 
 
 def _stop(given: Any) -> tuple[str, ...]:

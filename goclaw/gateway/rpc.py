@@ -8,7 +8,7 @@ while a slow one (waiting for a handler to end) holds up nobody.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Protocol
@@ -25,7 +25,7 @@ class Peer(Protocol):
     greeted: bool
 
     def waiting(self) -> AbstractAsyncContextManager[None]:
-        """Hold up no other request for the length of the block."""
+        """For a block that may last: it holds up no other request, and is cut short when the client leaves."""
         ...
 
     async def replay(self, session_id: str, cursor: int) -> tuple[int, int]:
@@ -63,6 +63,10 @@ class Call:
             raise MethodNotFound("this method needs a connection: use /ws")
         return self.peer
 
+    def waiting(self) -> AbstractAsyncContextManager[None]:
+        """For a block that may last. Raises Saturated when too many of this connection do."""
+        return nullcontext() if self.peer is None else self.peer.waiting()
+
 
 Function = Callable[[Call, Any], Awaitable[Any]]
 
@@ -76,8 +80,6 @@ class Method:
     capability: str
     function: Function
     needs_socket: bool = False
-    waits: bool = False
-    """It may wait for a task to end: on a connection it then holds up no other request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,12 +138,8 @@ class Dispatcher:
             decision = self._house.authorize(Access("client", method.capability, method.name))
             if not decision.allowed:
                 raise Denied(f"policy denies {method.capability}: {decision.reason}", capability=method.capability)
-        if not method.waits or peer is None:
-            return await method.function(Call(self._house, peer), params)
-        async with peer.waiting():
-            return await method.function(Call(self._house, peer), params)
+        return await method.function(Call(self._house, peer), params)
 
     def _unknown(self, name: str) -> str:
         near = get_close_matches(name, self._methods, n=1)
         return f"unknown method {name!r}" + (f"; did you mean {near[0]}?" if near else "")
-

@@ -49,7 +49,7 @@ async def unless_client_leaves(receive: Receive, work: Awaitable[T]) -> T | None
             result = await work
             watching.cancel()
     except* _ClientLeft:
-        return None
+        result = None
     return result
 
 

@@ -12,7 +12,7 @@ from goclaw.core.ports import Clock
 from goclaw.db.database import Database
 from goclaw.gateway.house import Identity
 from goclaw.store.overview import overview, sqlite_version
-from goclaw.telemetry import Family, Metrics, Sample, process_families
+from goclaw.telemetry import Family, Metrics, Sample
 
 LAG_LIMIT_MS = 1_000
 
@@ -100,7 +100,6 @@ class Vitals:
                 help="Durable commits since the start.",
                 samples=(Sample((), self.database.commits),),
             ),
-            *process_families(),
         ]
 
     def _workers(self) -> int:

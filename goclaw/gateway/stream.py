@@ -25,7 +25,7 @@ from goclaw.wire.frames import CLOSE_BACKPRESSURE, notification
 IN_FLIGHT = 256
 """Requests of one connection that are worked on at once; the next frame is read when one is answered."""
 WAITING = 1_000
-"""Requests of one connection that wait for tasks to end. They take no place of the others."""
+"""Requests of one connection that wait, for tasks or for a replay; they take no place of the others."""
 STALL_S = 5.0
 BEHIND = 1_024
 ALL = "*"
@@ -40,7 +40,7 @@ class Connection:
         self._dispatcher = dispatcher
         self._sending = asyncio.Lock()
         self._slots = asyncio.Semaphore(IN_FLIGHT)
-        self._waiting = 0
+        self._waiting: set[asyncio.Task[Any]] = set()
         # What is live, each from behind the position that its replay has reached.
         self._sessions: dict[str, int] = {}
         self._streaming: set[str] = set()
@@ -52,14 +52,17 @@ class Connection:
         self.greeted = False
 
     async def serve(self) -> None:
-        """Until the client leaves or is cut off."""
+        """Until the client leaves or is cut off. What it had asked for is then still carried out; waits are cut."""
         with ExitStack() as self._stack:
-            try:
-                async with asyncio.TaskGroup() as self._group:
-                    await self._receive(self._group)
-            except* WebSocketDisconnect:
-                # The client left, or was cut off: the group has ended everything that ran for it.
-                self._sessions.clear()
+            async with asyncio.TaskGroup() as requests:
+                try:
+                    async with asyncio.TaskGroup() as self._group:
+                        await self._receive(requests)
+                except* WebSocketDisconnect:
+                    self._sessions.clear()
+                self._group = None
+                for waiting in self._waiting:
+                    waiting.cancel()
 
     async def notify(self, method: str, params: Mapping[str, Any]) -> None:
         """Send a notification."""
@@ -99,15 +102,21 @@ class Connection:
 
     @asynccontextmanager
     async def waiting(self) -> AsyncIterator[None]:
-        """For a request that waits for a task to end: others go on meanwhile. Raises Saturated."""
-        if self._waiting >= WAITING:
-            raise Saturated(f"{WAITING} requests of this connection wait for tasks already", limit=WAITING)
-        self._waiting += 1
+        """For a block that may last: it takes no place of other requests, and is cut when the client leaves.
+
+        Raises Saturated when too many last already.
+        """
+        request = asyncio.current_task()
+        if len(self._waiting) >= WAITING:
+            raise Saturated(f"{WAITING} requests of this connection wait already", limit=WAITING)
+        if request is None or self._group is None:
+            raise WebSocketDisconnect
+        self._waiting.add(request)
         self._slots.release()
         try:
             yield
         finally:
-            self._waiting -= 1
+            self._waiting.discard(request)
             await self._slots.acquire()
 
     def stream_deltas(self, task_id: str) -> None:
@@ -120,13 +129,13 @@ class Connection:
         await self._send_deltas()
         self._streaming.discard(task_id)
 
-    async def _receive(self, group: asyncio.TaskGroup) -> None:
+    async def _receive(self, requests: asyncio.TaskGroup) -> None:
         while True:
             message = await self._socket.receive()
             if message["type"] == "websocket.disconnect":
                 raise WebSocketDisconnect(message.get("code", 1005))
             await self._slots.acquire()
-            group.create_task(self._answer(message.get("text") or message.get("bytes") or ""))
+            requests.create_task(self._answer(message.get("text") or message.get("bytes") or ""))
 
     async def _answer(self, text: str | bytes) -> None:
         try:
@@ -135,6 +144,9 @@ class Connection:
                 await self._send(answer)
             if then is not None:
                 await then()
+        except WebSocketDisconnect:
+            # Nobody is there to be answered; `_receive` hears of it too and ends the connection.
+            return
         finally:
             self._slots.release()
 

@@ -21,6 +21,7 @@ from goclaw.errors import GoclawError, LeaseLost, StoreError, StoreFull
 from goclaw.kernel.attempt import LiveAttempt
 from goclaw.kernel.operations import Claimed
 from goclaw.kernel.queue import LEASE_MS, Queue
+from goclaw.log import bound
 from goclaw.store.tasks import Stored
 
 TICK_MS = LEASE_MS // 3
@@ -221,6 +222,8 @@ class Pool:
             try:
                 if self._draining or surplus:
                     await self._queue.finish(stored, outcome)
+                    # When a lane becomes narrower all its workers may leave at once; then somebody is to come back.
+                    self._ring(frozenset({stored.task.agent_id}))
                     return None
                 return (await self._queue.finish_and_claim(stored, outcome))[1]
             except StoreFull as error:
@@ -239,7 +242,8 @@ class Pool:
         try:
             if live.why is not None:
                 return _interrupted(live, limit)
-            return await self._handlers[task.kind](attempt)
+            with bound(trace_id=task.trace_id, task_id=task.id, run_id=task.run_id, session_id=task.session_id):
+                return await self._handlers[task.kind](attempt)
         except asyncio.CancelledError:
             if live.why is None:
                 raise

@@ -50,6 +50,7 @@ class Queue:
         self._jitter = jitter
         self._listeners: list[Callable[[frozenset[str]], None]] = []
         self._timer_listeners: list[Callable[[], None]] = []
+        self._observers: list[Callable[[Task], None]] = []
         self._open = True
 
     @property
@@ -61,6 +62,10 @@ class Queue:
         """Call `ring` with agents that have new work, and `rearm` when a timer may be due earlier than known."""
         self._listeners.append(ring)
         self._timer_listeners.append(rearm)
+
+    def observe(self, settled: Callable[[Task], None]) -> None:
+        """Call `settled` with every task that an attempt, a cancel or a redrive has moved, after the commit."""
+        self._observers.append(settled)
 
     def close_intake(self) -> None:
         """From now on `submit` raises ShuttingDown."""
@@ -196,6 +201,8 @@ class Queue:
         self._ring(frozenset(task.agent_id for task in fresh if task.wait_reason is None))
 
     def _after_move(self, task: Task, ready: frozenset[str]) -> None:
+        for observer in self._observers:
+            observer(task)
         if task.state is TaskState.RETRY_WAIT or (task.state is TaskState.QUEUED and task.deadline_at is not None):
             self._rearm()
         self._ring(ready)

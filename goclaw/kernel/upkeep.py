@@ -133,10 +133,10 @@ def _word(step: Step, happened: bool, result: Any) -> str:
     if len(call) > SHOWN_CHARS:
         call = f"{call[:SHOWN_CHARS]}..."
     came = "it did take effect" if happened else "it did not take effect"
-    said = result.get("text") if isinstance(result, dict) else None
-    return f"The user has looked into the call whose outcome was unknown: {came}. The call: {call}" + (
-        f"\nThe user adds: {said}" if said else ""
-    )
+    given = result["data"].get("result") if result else None
+    said = given if isinstance(given, str) else canonical_json(given)
+    added = "" if given is None else f"\nIts result, says the user: {said}"
+    return f"The user has looked into the call whose outcome was unknown: {came}. The call: {call}{added}"
 
 
 def pause(conn: Connection, scope: str, name: str, now: int) -> None:

@@ -43,7 +43,8 @@ class Decided(Protocol):
 class Ledger:
     """Queues what happened for the next commit and goes on; nothing committed later can be there without it.
 
-    `mirror` is given each audit row as JSON; `lost` is told when the database takes no more.
+    `mirror` is given each audit row as JSON, `lost` is told when the database takes no more, and `count` counts what is
+    written: ("event", type) and ("decision", verdict).
     """
 
     def __init__(
@@ -52,11 +53,13 @@ class Ledger:
         clock: Clock,
         mirror: Callable[[Mapping[str, Any]], None],
         lost: Callable[[str, StoreError], None],
+        count: Callable[[str, str], None],
     ) -> None:
         self._database = database
         self._clock = clock
         self._mirror = mirror
         self._lost = lost
+        self._count = count
 
     def emit(
         self,
@@ -67,10 +70,12 @@ class Ledger:
         session_id: str | None = None,
     ) -> None:
         """Append an event; see `core.ports.Emit`."""
+        self._count("event", event_type)
         self._post(event_type, _append_event, event_type, dict(payload), task_id, session_id, self._clock.wall())
 
     def audit(self, decided: Decided) -> None:
         """Append a decision to the audit log and its mirror."""
+        self._count("decision", str(decided.verdict))
         entry: audit.Entry = (
             decided.at,
             decided.subject,

@@ -15,6 +15,12 @@ ANSWER_CHARS = 60_000
 """Of a longer answer the end is shown."""
 _SIGNS = {"intended": "\u00b7", "running": "\u25b8", "done": "\u2713", "failed": "\u2717", "unknown": "?"}
 _DENIED = "\u2298"
+_WORDS = {
+    "intended": "waits",
+    "running": "running \u2026",
+    "unknown": "it may or may not have happened; look before it is done again",
+}
+"""What is said of a call instead of what it gave."""
 
 
 class Prompt(Static):
@@ -109,7 +115,7 @@ def call_content(step: Step) -> Content:
     style = {"denied": "$text-warning", "failed": "$text-error", "unknown": "$text-warning"}.get(word, "")
     sign = _DENIED if step.denied else _SIGNS.get(step.state, "?")
     given = call_text(step.arguments)
-    told = {"intended": "waits", "running": "running \u2026"}.get(word, first_line(step.text))
+    told = _WORDS.get(word, first_line(step.text))
     if style:
         told = f"{word}: {told.removeprefix('denied by policy: ')}" if told else word
     return Content.assemble(

@@ -14,7 +14,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from goclaw.tui.blocks import Answer, CallLine, Foot, Note, PlainAnswer, Prompt
-from goclaw.tui.turn import Called, Said, Turn, parts
+from goclaw.tui.turn import Called, Said, Turn, TurnState, parts
 
 BLOCKS = 2_000
 COALESCE_S = 0.05
@@ -78,9 +78,12 @@ class TurnView(Vertical):
             if view is None:
                 view = self._views[key] = _view_of(part)
                 await self.mount(view, after=above)
+            view.set_class(isinstance(above, CallLine), "below-call")
             above = view
             await _fill(view, part)
         self.set_class(turn.task_id is None, "unsent")
+        self.set_class(turn.state in (TurnState.SENDING, TurnState.QUEUED), "pending")
+        self._foot.set_class(isinstance(above, CallLine), "below-call")
         self._foot.show(turn)
         self.blocks = 1 + sum(1 for _ in self.walk_children())
         self.post_message(self.Rendered())

@@ -1,8 +1,8 @@
 """`goclaw`, killed by SIGKILL at a commit of its choice: the launcher of the kill matrix.
 
 GOCLAW_CRASH_AT=N:before kills the process when the Nth commit that changes something (counted from `ready`) is about to
-be made, N:after when it is durable and nobody has been told. The process, the signal and the file are real; only the
-moment is chosen.
+be made, N:after when it is durable and nobody has been told. With words of an SQL statement instead of N it is the first
+commit that holds such a statement. The process, the signal and the file are real; only the moment is chosen.
 """
 
 from __future__ import annotations
@@ -23,18 +23,20 @@ class CrashingConnection(sqlite3.Connection):
 
     armed = False
     count = 0
-    target = 0
+    target = ""
     moment = ""
     begun = 0
+    met = False
 
     def execute(self, sql: str, *args: Any) -> sqlite3.Cursor:
         """As the real one, but for the chosen commit."""
         if sql.startswith("BEGIN"):
-            self.begun = self.total_changes
+            self.begun, self.met = self.total_changes, False
+        self.met = self.met or CrashingConnection.target in sql
         if sql != "COMMIT" or not CrashingConnection.armed or self.total_changes == self.begun:
             return super().execute(sql, *args)
         CrashingConnection.count += 1
-        hit = CrashingConnection.count == CrashingConnection.target
+        hit = self.met or str(CrashingConnection.count) == CrashingConnection.target
         if hit and CrashingConnection.moment == "before":
             os.kill(os.getpid(), signal.SIGKILL)
         cursor = super().execute(sql, *args)
@@ -45,8 +47,7 @@ class CrashingConnection(sqlite3.Connection):
 
 def install() -> None:
     """Make the writer's connection a crashing one, armed when the daemon is ready."""
-    number, _, CrashingConnection.moment = os.environ["GOCLAW_CRASH_AT"].partition(":")
-    CrashingConnection.target = int(number)
+    CrashingConnection.target, _, CrashingConnection.moment = os.environ["GOCLAW_CRASH_AT"].rpartition(":")
     connect = sqlite3.connect
 
     def crashing(*args: Any, **options: Any) -> sqlite3.Connection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -14,6 +15,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+from goclaw.config.home import locate_home
+from goclaw.sandbox.sweep import MARK
 
 REPOSITORY = Path(__file__).parents[2]
 START_SECONDS = 30
@@ -146,6 +150,18 @@ class RunningDaemon:
         if entry.get("msg") == "ready":
             self.url = entry["url"]
             self._ready.set()
+
+
+def leftovers(home: Path) -> list[int]:
+    """The living processes that a daemon of this home has started."""
+    mark = f"{MARK}={locate_home({}, str(home)).home_mark}".encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError):
+                if mark in (entry / "environ").read_bytes().split(b"\0"):
+                    found.append(int(entry.name))
+    return found
 
 
 def wait_until(condition: Any, what: str, seconds: float = 30) -> Any:

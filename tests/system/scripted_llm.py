@@ -21,7 +21,7 @@ Script = Sequence[Sequence[tuple[str, dict[str, Any]]]]
 
 
 class ScriptedLLM:
-    """The running server. `requests` are SHA-256 digests of the messages sent, in order."""
+    """The running server. `requests` are SHA-256 digests of the messages and tools sent, byte for byte, in order."""
 
     def __init__(self, script: Script, answer: str) -> None:
         self._script = script
@@ -70,7 +70,8 @@ class ScriptedLLM:
         """The frames of the answer to one request."""
         messages = body["messages"]
         with self._lock:
-            self.requests.append(hashlib.sha256(json.dumps(messages, sort_keys=True).encode()).hexdigest())
+            told = json.dumps([messages, body.get("tools")])
+            self.requests.append(hashlib.sha256(told.encode()).hexdigest())
         rounds = sum(1 for message in messages if message["role"] == "assistant" and message.get("tool_calls"))
         head = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "scripted"}
         deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]

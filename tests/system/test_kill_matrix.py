@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from collections import Counter
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.system.running import RpcFailed, RunningDaemon
+from tests.system.running import RpcFailed, RunningDaemon, leftovers
 from tests.system.scripted_llm import ScriptedLLM
 
 POLICY = """
@@ -126,19 +125,7 @@ def _check(place: Place, llm: ScriptedLLM, task: Any, steps: list[Any], killed: 
         assert effects["unsafe", "a"] == effects["unsafe", "b"] == 1
     assert (place.home / "workspace" / "made.txt").read_text() == "made by the turn\n"
     assert (place.home / "workspace" / "two.txt").read_text() == "edited\n"
-    assert not _marked_processes(place)
-
-
-def _marked_processes(place: Place) -> list[str]:
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal() and int(entry.name) != os.getpid():
-            try:
-                if f"GOCLAW_HOME={place.home}".encode() in (entry / "environ").read_bytes():
-                    found.append(entry.name)
-            except OSError:
-                continue
-    return found
+    assert leftovers(place.home) == []
 
 
 @pytest.mark.spec("GC-PER-010")
@@ -165,5 +152,3 @@ def test_the_matrix_covers_every_commit_of_the_turn(place: Place) -> None:
     with ScriptedLLM(place.script(), ANSWER) as llm:
         _, _, killed = _run_until_done(place, llm, f"{COMMITS + 1}:before")
         assert killed == 0, "the turn has more commits than the matrix covers: raise COMMITS"
-
-

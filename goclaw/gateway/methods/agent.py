@@ -25,7 +25,8 @@ async def _stream(call: Call, params: AgentChat) -> dict[str, Any]:
     task = done.task
     call.connection.stream_deltas(task.id)
     try:
-        final = await call.house.waiters.wait(task.id, None)
+        async with call.waiting():
+            final = await call.house.waiters.wait(task.id, None)
     finally:
         await call.connection.end_deltas(task.id)
     shown: dict[str, Any] = {"task_id": final.id, "session_id": final.session_id, "state": final.state}
@@ -72,8 +73,8 @@ def _turn(params: AgentChat) -> NewTask:
 
 TABLE = (
     Method("agent.chat", AgentChat, "acp.mutate", chat),
-    Method("agent.chat.stream", AgentChat, "acp.mutate", _stream, needs_socket=True, waits=True),
-    Method("agent.abort", TaskId, "acp.mutate", _abort, waits=True),
+    Method("agent.chat.stream", AgentChat, "acp.mutate", _stream, needs_socket=True),
+    Method("agent.abort", TaskId, "acp.mutate", _abort),
     Method("agent.list", Nothing, "acp.read", _list),
     Method("agent.status", AgentId, "acp.read", _status),
 )

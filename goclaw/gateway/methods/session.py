@@ -68,7 +68,8 @@ async def _subscribe(call: Call, params: Subscribe) -> Later:
     head = await call.house.database.read(events.head)
     cursor = head if params.from_event_id == "latest" else params.from_event_id
     await _check_cursor(call, params, cursor, head)
-    reached, sent = await call.connection.replay(params.session_id, cursor)
+    async with call.waiting():
+        reached, sent = await call.connection.replay(params.session_id, cursor)
     answer = {"subscribed": True, "replayed": sent, "latest_event_id": reached}
     return Later(answer, lambda: call.connection.join(params.session_id, reached))
 

@@ -81,6 +81,6 @@ TABLE = (
     Method("system.hello", Hello, "acp.read", _hello),
     Method("system.status", Nothing, "acp.read", _status),
     Method("system.ping", Nothing, "acp.read", _ping),
-    Method("system.pause", Pause, "acp.mutate", _pause, waits=True),
+    Method("system.pause", Pause, "acp.mutate", _pause),
     Method("system.resume", Pause, "acp.mutate", _resume),
 )

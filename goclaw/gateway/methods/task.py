@@ -94,7 +94,8 @@ async def _list(call: Call, params: TaskList) -> dict[str, Any]:
 async def _wait(call: Call, params: TaskWait) -> dict[str, Any]:
     if params.timeout_ms is not None and params.timeout_ms < 0:
         raise BadRequest("timeout_ms is not negative", field="timeout_ms")
-    return task_object(await call.house.waiters.wait(params.task_id, params.timeout_ms))
+    async with call.waiting():
+        return task_object(await call.house.waiters.wait(params.task_id, params.timeout_ms))
 
 
 async def _cancel(call: Call, params: TaskCancel) -> dict[str, Any]:
@@ -145,9 +146,8 @@ async def _resolve(call: Call, params: TaskResolve) -> dict[str, Any]:
     result = None
     if params.outcome == "done":
         text = params.result if isinstance(params.result, str) else "a person said that this was done"
-        result = {"text": text, "is_error": False, "data": {"resolved": True}, "artifact": None, "code": None}
-        if params.result is not None and not isinstance(params.result, str):
-            result["data"] = {"resolved": True, "result": params.result}
+        data = {"resolved": True} | ({} if params.result is None else {"result": params.result})
+        result = {"text": text, "is_error": False, "data": data, "artifact": None, "code": None}
     done = await call.house.tasks.resolve(params.task_id, params.step_id, params.outcome == "done", result)
     return await shown(call, done)
 
@@ -184,8 +184,8 @@ TABLE = (
     Method("task.submit_many", TaskSubmitMany, "acp.mutate", _submit_many),
     Method("task.get", TaskId, "acp.read", _get),
     Method("task.list", TaskList, "acp.read", _list),
-    Method("task.wait", TaskWait, "acp.read", _wait, waits=True),
-    Method("task.cancel", TaskCancel, "acp.mutate", _cancel, waits=True),
+    Method("task.wait", TaskWait, "acp.read", _wait),
+    Method("task.cancel", TaskCancel, "acp.mutate", _cancel),
     Method("task.retry", TaskId, "acp.mutate", _retry),
     Method("task.retry_many", TaskFilters, "acp.mutate", _retry_many),
     Method("task.steps", TaskId, "acp.read", _steps),

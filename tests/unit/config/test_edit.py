@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goclaw.config import Home, get_value, load_settings, set_value
 from goclaw.config.document import read_document
-from goclaw.config.edit import edit_text
+from goclaw.config.edit import edit_text, get_value, set_value
+from goclaw.config.home import Home
+from goclaw.config.load import load_settings
 from goclaw.config.starter import CONFIG
 from goclaw.errors import BadRequest, ConfigInvalid, HomeUnwritable
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from goclaw.config import ProviderEntry, ollama_url
-from goclaw.config.environment import complete_provider, provider_from_environment, read_environment
+from goclaw.config.environment import complete_provider, ollama_url, provider_from_environment, read_environment
+from goclaw.config.settings import ProviderEntry
 
 
 def test_lines_of_dotenv_are_read_as_shells_write_them() -> None:

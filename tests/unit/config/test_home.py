@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from goclaw.config import (
+from goclaw.config.home import (
     GatewayInfo,
     Home,
     locate_home,
@@ -108,7 +108,7 @@ def test_the_lock_holds_though_everything_inside_was_deleted(home: Home) -> None
 @pytest.mark.spec("GC-CFG-002")
 def test_the_lock_dies_with_its_process(home: Home) -> None:
     code = (
-        "import sys; from pathlib import Path; from goclaw.config import Home, lock_home\n"
+        "import sys; from pathlib import Path; from goclaw.config.home import Home, lock_home\n"
         "with lock_home(Home(Path(sys.argv[1]))): print('held', flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", code, str(home.root)]

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from goclaw.config import Home, LiveConfig, Problem, Reloaded, ReloadFailed, Settings, load_settings
+from goclaw.config.home import Home
+from goclaw.config.live import LiveConfig, Reloaded, ReloadFailed
+from goclaw.config.load import Problem, load_settings
+from goclaw.config.settings import Settings
 
 
 def nothing(_settings: Settings) -> Sequence[Problem]:

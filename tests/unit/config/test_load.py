@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from goclaw.config import Home, Problem, check_settings, is_loopback, load_settings
+from goclaw.config.home import Home
+from goclaw.config.load import Problem, check_settings, is_loopback, load_settings
 from goclaw.config.starter import AGENTS_NOTES, CONFIG, SOUL
 from goclaw.core.agent import DEFAULT_AGENT
 from goclaw.errors import ConfigInvalid

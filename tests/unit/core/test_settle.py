@@ -80,7 +80,13 @@ ENDS: list[tuple[str, dict[str, Any], Outcome, list[str], str | None]] = [
     ("canceled by its deadline", {}, Canceled("DEADLINE"), ["CANCELED"], "DEADLINE"),
     ("handed back", {}, HandedBack(), ["QUEUED"], None),
     ("a lost lease", {}, Died(lease_lost=True), ["QUEUED"], None),
-    ("a lost lease in the last attempt", {"attempt": 3}, Died(lease_lost=True), ["FAILED", "DEAD_LETTER"], "LEASE_LOST"),
+    (
+        "a lost lease in the last attempt",
+        {"attempt": 3},
+        Died(lease_lost=True),
+        ["FAILED", "DEAD_LETTER"],
+        "LEASE_LOST",
+    ),
     ("a lost lease in the only attempt", {"max_attempts": 1}, Died(lease_lost=True), ["FAILED"], "LEASE_LOST"),
     ("the first death", {}, Died(), ["QUEUED"], None),
     ("the second death", {"deaths": 1}, Died(), ["QUEUED"], None),
@@ -91,10 +97,10 @@ ENDS: list[tuple[str, dict[str, Any], Outcome, list[str], str | None]] = [
 @pytest.mark.spec("GC-STM-002")
 @pytest.mark.spec("GC-STM-003")
 @pytest.mark.spec("GC-STM-004")
-@pytest.mark.parametrize(("fields", "outcome", "states", "code"), [end[1:] for end in ENDS], ids=[end[0] for end in ENDS])
-def test_how_an_attempt_ends(
-    fields: dict[str, Any], outcome: Outcome, states: list[str], code: str | None
-) -> None:
+@pytest.mark.parametrize(
+    ("fields", "outcome", "states", "code"), [end[1:] for end in ENDS], ids=[end[0] for end in ENDS]
+)
+def test_how_an_attempt_ends(fields: dict[str, Any], outcome: Outcome, states: list[str], code: str | None) -> None:
     change = settle(running(**fields), outcome, NOW, 0.0)
     assert [hop.to for hop in change.hops] == states
     assert change.error_code == code

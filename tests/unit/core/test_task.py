@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import ast
-from pathlib import Path
-
 import pytest
 
-from goclaw.core import task as states
 from goclaw.core.task import HELD, TERMINAL, TRANSITIONS, TaskState, run_id
+from scripts.make_lifecycle_doc import PAGE, lifecycle_page, notes
 from tests.scratch import running
 
 S = TaskState
@@ -32,15 +29,13 @@ def test_the_graph_is_the_one_of_the_specification() -> None:
 
 
 def test_every_state_says_who_moves_a_task_in_and_out() -> None:
-    body = ast.parse(Path(states.__file__ or "").read_text())
-    enum = next(node for node in body.body if isinstance(node, ast.ClassDef) and node.name == "TaskState")
-    notes = [
-        node.value.value
-        for node in enum.body[1:]
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-    ]
-    assert len(notes) == 8
-    assert all(str(note).startswith("In: ") and " Out: " in str(note) for note in notes)
+    written = notes()
+    assert list(written) == list(S)
+    assert [state for state, note in written.items() if not note.startswith("In: ") or " Out: " not in note] == []
+
+
+def test_the_page_about_the_life_of_a_task_is_fresh() -> None:
+    assert PAGE.read_text(encoding="utf-8") == lifecycle_page(), "run scripts/make_lifecycle_doc.py"
 
 
 def test_a_run_is_named_by_task_and_token() -> None:

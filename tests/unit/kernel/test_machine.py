@@ -94,7 +94,9 @@ class Model:
 class TaskMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.folder = Path(tempfile.mkdtemp(prefix="goclaw-machine-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+        self.folder = Path(
+            tempfile.mkdtemp(prefix="goclaw-machine-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
+        )
         self.boots = 1
         self.path = self.folder / "boot-1.db"
         self.conn = scratch(self.path)
@@ -127,7 +129,9 @@ class TaskMachine(RuleBasedStateMachine):
         return [task for task in self.tasks.values() if task.state == "RUNNING"]
 
     def head(self, session: str | None) -> Model | None:
-        placed = [t for t in self.tasks.values() if t.session == session and t.place is not None and t.state not in ENDED]
+        placed = [
+            t for t in self.tasks.values() if t.session == session and t.place is not None and t.state not in ENDED
+        ]
         return min(placed, key=lambda task: task.place or 0, default=None)
 
     def wait_of(self, task: Model) -> str | None:
@@ -611,7 +615,14 @@ class TaskMachine(RuleBasedStateMachine):
         for task in self.tasks.values():
             row = rows[task.id]
             token = task.held.task.lease_token if task.held else None
-            seen = (row["state"], row["wait_reason"], row["attempt"], row["deaths"], row["lease_token"], row["error_code"])
+            seen = (
+                row["state"],
+                row["wait_reason"],
+                row["attempt"],
+                row["deaths"],
+                row["lease_token"],
+                row["error_code"],
+            )
             assert seen == (task.state, self.wait_of(task), task.attempt, task.deaths, token, task.code), task
             assert row["fingerprint_count"] == task.repeats or task.state in ENDED
             assert row["available_at"] == task.available or not (task.delayed or task.state == "RETRY_WAIT")
@@ -666,4 +677,4 @@ def test_the_machine_keeps_to_its_model() -> None:
         print_blob=True,
         report_multiple_bugs=False,
     )
-    run_state_machine_as_test(TaskMachine, settings=profile)  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(TaskMachine, settings=profile)

@@ -391,7 +391,7 @@ def test_a_stale_attempt_changes_nothing(conn: sqlite3.Connection) -> None:
         (operations.report_progress, ({"done": 1}, START)),
     ):
         with pytest.raises(LeaseLost):
-            commit(conn, write, stale.stored, *args)  # type: ignore[arg-type]
+            commit(conn, write, stale.stored, *args)
     assert list(conn.iterdump()) == before
 
 
@@ -414,7 +414,12 @@ def test_a_closing_that_does_not_fit_the_journal_settles_nothing(conn: sqlite3.C
     assert operations.find(conn, "a").task.state is TaskState.RUNNING
 
 
-INTERRUPTED: list[Outcome] = [HandedBack(), Died(lease_lost=True), Failed("TIMEOUT", "too long"), Failed("E", "signal 9")]
+INTERRUPTED: list[Outcome] = [
+    HandedBack(),
+    Died(lease_lost=True),
+    Failed("TIMEOUT", "too long"),
+    Failed("E", "signal 9"),
+]
 
 
 @pytest.mark.spec("GC-STM-011")
@@ -423,8 +428,8 @@ INTERRUPTED: list[Outcome] = [HandedBack(), Died(lease_lost=True), Failed("TIMEO
 def test_an_unsafe_call_that_had_begun_and_was_interrupted_is_unknown(
     conn: sqlite3.Connection, outcome: Outcome, kind: str
 ) -> None:
-    payload = {"exec": {"argv": ["true"]}, "skill": {"skill": "x"}, "tool": {"name": "exec"}}[kind]
-    submit(conn, "a", NewTask(kind=kind, payload=payload))
+    payloads: dict[str, Any] = {"exec": {"argv": ["true"]}, "skill": {"skill": "x"}, "tool": {"name": "exec"}}
+    submit(conn, "a", NewTask(kind=kind, payload=payloads[kind]))
     claimed = claim_one(conn)
     commit(conn, operations.record, claimed.stored, [UNSAFE], START)
     task, _ = finish(conn, claimed, outcome)
@@ -460,7 +465,7 @@ def test_a_call_that_may_be_repeated_is_handed_back(conn: sqlite3.Connection, ef
     step = Intend(key="p", kind="tool", request={}, request_hash="h", tool="exec", effect=effect, running=True)
     commit(conn, operations.record, claimed.stored, [step], START)
     task, ready = finish(conn, claimed, HandedBack())
-    assert (task.state, task.attempt, ready) == (TaskState.QUEUED, 0, {"default"})
+    assert (task.state, task.attempt, set(ready)) == (TaskState.QUEUED, 0, {"default"})
     assert claim_one(conn).steps["p"].state is StepState.RUNNING
 
 
@@ -478,9 +483,7 @@ def test_the_end_of_one_task_and_the_claim_of_the_next_are_one_operation(conn: s
     submit(conn, "a")
     submit(conn, "b")
     claimed = claim_one(conn)
-    done, _, following = commit(
-        conn, operations.finish_and_claim, claimed.stored, Succeeded(), 0.0, HOLDER, BOTH, at()
-    )
+    done, _, following = commit(conn, operations.finish_and_claim, claimed.stored, Succeeded(), 0.0, HOLDER, BOTH, at())
     assert done.task.state is TaskState.SUCCEEDED
     assert following is not None
     assert (following.task.id, following.task.state) == ("b", TaskState.RUNNING)

@@ -119,7 +119,7 @@ def test_only_what_rests_can_be_put_back(conn: sqlite3.Connection, outcome: Outc
             commit(conn, upkeep.ask_redrive, "a", START)
         return
     stored, ready = commit(conn, upkeep.ask_redrive, "a", START + 9)
-    assert (stored.task.state, stored.task.attempt, ready) == (TaskState.QUEUED, 0, {"default"})
+    assert (stored.task.state, stored.task.attempt, set(ready)) == (TaskState.QUEUED, 0, {"default"})
     assert end(conn, Succeeded()).state is TaskState.SUCCEEDED
     with pytest.raises(Conflict, match="SUCCEEDED"):
         commit(conn, upkeep.ask_redrive, "a", START)

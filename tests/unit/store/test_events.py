@@ -33,7 +33,11 @@ def test_ids_are_consecutive_and_begin_at_one(conn: sqlite3.Connection) -> None:
     assert (events.head(conn), events.oldest(conn)) == (0, 0)
     assert commit(conn, events.append, [NewEvent(type="a"), NewEvent(type="b")], START) == 2
     assert commit(conn, events.append, [NewEvent(type="c")], START) == 3
-    assert [(event.event_id, event.event_type) for event in events.read_after(conn, 0)] == [(1, "a"), (2, "b"), (3, "c")]
+    assert [(event.event_id, event.event_type) for event in events.read_after(conn, 0)] == [
+        (1, "a"),
+        (2, "b"),
+        (3, "c"),
+    ]
     assert (events.head(conn), events.oldest(conn)) == (3, 1)
 
 
@@ -97,7 +101,9 @@ def test_a_session_and_a_task_have_their_own_pages(conn: sqlite3.Connection) -> 
         ("UPDATE event SET type = 'b', chain = zeroblob(32) WHERE id = 1200", ChainBreak(1200, "row changed")),
     ],
 )
-def test_a_row_that_was_changed_or_is_missing_shows(conn: sqlite3.Connection, harm: str, found: ChainBreak | None) -> None:
+def test_a_row_that_was_changed_or_is_missing_shows(
+    conn: sqlite3.Connection, harm: str, found: ChainBreak | None
+) -> None:
     fill(conn, 1_500)
     assert events.verify_chain(conn) is None
     assert conn.execute(harm).rowcount == 1

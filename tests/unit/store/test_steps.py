@@ -126,7 +126,8 @@ def test_an_unknown_step_is_unsettled_until_a_model_was_told(conn: sqlite3.Conne
 
 
 @pytest.mark.parametrize(
-    ("state", "finished", "told"), [(StepState.DONE, START + 9, "step.done"), (StepState.INTENDED, None, "step.intended")]
+    ("state", "finished", "told"),
+    [(StepState.DONE, START + 9, "step.done"), (StepState.INTENDED, None, "step.intended")],
 )
 def test_a_person_settles_an_unknown_step(
     conn: sqlite3.Connection, claimed: Claimed, state: StepState, finished: int | None, told: str

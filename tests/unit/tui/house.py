@@ -140,7 +140,7 @@ class House:
         self.tasks[task_id] |= {"error": error, "error_code": code}
         await self.event("task.failed", task_id, to="FAILED", error=error, error_code=code)
 
-    async def event(self, kind: str, task_id: str | None, to: str | None = None, **payload: Any) -> None:
+    async def event(self, event_type: str, task_id: str | None, /, to: str | None = None, **payload: Any) -> None:
         """Append to the log, and tell who reads it."""
         task = self.tasks.get(task_id or "", {})
         if to is not None:
@@ -148,7 +148,7 @@ class House:
         self.log.append(
             {
                 "event_id": len(self.log) + 1,
-                "event_type": kind,
+                "event_type": event_type,
                 "task_id": task_id,
                 "session_id": task.get("session_id"),
                 "state_from": None,
