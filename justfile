@@ -63,9 +63,9 @@ lock *arguments:
 bench *arguments:
     ./install.sh run bench "$@"
 
-# kill -9 at every boundary of a turn, long form (the short form is part of the tests)
+# kill -9 under load at random moments, then compare the books: `just drill-kill --rounds 200 --seed 7`
 drill-kill *arguments:
-    scripts/check.sh tests tests/system -k kill --timeout 1800 "$@"
+    .venv/bin/python -m tests.system.drill_kill "$@"
 
 # real work in a throw-away home, killed in the middle, shown in a table
 demo:

@@ -28,22 +28,34 @@ class Subscription:
     def __init__(self, wants_deltas: Callable[[Delta], bool]) -> None:
         self._wants = wants_deltas
         self._bell = asyncio.Event()
+        self._resting = asyncio.Event()
         self.deltas: deque[Delta] = deque(maxlen=DELTAS)
 
     def wake(self) -> None:
         """Let `wait` return."""
+        self._resting.clear()
         self._bell.set()
 
     def offer(self, delta: Delta) -> None:
         """Take a delta if it is wanted; the oldest is dropped when full."""
         if self._wants(delta):
             self.deltas.append(delta)
-            self._bell.set()
+            self.wake()
 
     async def wait(self) -> None:
         """Return when there may be news since the last return."""
+        if not self._bell.is_set():
+            self.rest()
         await self._bell.wait()
         self._bell.clear()
+
+    def rest(self) -> None:
+        """It has taken what there is, or takes nothing more."""
+        self._resting.set()
+
+    async def rested(self) -> None:
+        """Return when it has taken what there is."""
+        await self._resting.wait()
 
 
 class Bus:
@@ -79,6 +91,7 @@ class Bus:
             yield reader
         finally:
             self._readers.discard(reader)
+            reader.rest()
             if not self._readers:
                 self._ring.clear()
 
@@ -89,6 +102,13 @@ class Bus:
             self._bell.clear()
             while self._readers and self._behind:
                 await self._pull(self._tail)
+
+    async def settle(self) -> None:
+        """Return when every reader has taken what was committed before. One that stalls holds it up for ever."""
+        while self._readers and (self._behind or self._pulling.locked()):
+            await self._pull(self._tail)
+        for reader in list(self._readers):
+            await reader.rested()
 
     async def after(self, cursor: int, limit: int = PAGE) -> list[Event]:
         """Events behind a cursor: from the ring when it reaches back that far, else from the table.

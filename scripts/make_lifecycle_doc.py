@@ -18,7 +18,7 @@ _HEAD = """# The life of a task
 
 A task is in one of eight states. Every arrow below commits together with the event that tells of it, so the log of
 events explains every row; the schema refuses a row whose state and columns contradict each other. Which arrow is taken
-at the end of an attempt is decided by one pure function, `goclaw.core.settle.settle`. The rules stand in SPEC.md, in the
+at the end of an attempt is decided by one pure function, `goclaw.core.settle.settle`. The rules stand in SPEC.md,
 domain STM; the words in the [glossary](glossary.md).
 """
 

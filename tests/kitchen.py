@@ -30,8 +30,15 @@ def agent(name: str, workers: int = 4, depth: int = 10_000) -> Agent:
 class Kitchen:
     """Everything a worker needs. `handlers` may be changed until the pool is started."""
 
-    def __init__(self, path: Path, handlers: Mapping[str, Handler], *agents: Agent, queue: type[Queue] = Queue) -> None:
-        self.clock = FakeClock()
+    def __init__(
+        self,
+        path: Path,
+        handlers: Mapping[str, Handler],
+        *agents: Agent,
+        queue: type[Queue] = Queue,
+        clock: FakeClock | None = None,
+    ) -> None:
+        self.clock = clock or FakeClock()
         self.agents = {one.id: one for one in agents or (agent("default"), agent("other"))}
         self.reported: list[BaseException] = []
         self.deltas: list[Delta] = []
@@ -101,6 +108,12 @@ class Kitchen:
                     return task
                 assert self._running is None or not self._running.done(), "the pool has ended"
                 await self._bell.wait()
+
+    async def turns(self, fact: Callable[[], bool]) -> None:
+        """Give way to the other tasks until it is so; for facts that no commit tells of."""
+        async with asyncio.timeout(PATIENCE_S):
+            while not fact():  # noqa: ASYNC110 (nothing rings for a sleeper or a worker that has gone)
+                await asyncio.sleep(0)
 
     async def finished(self, task_id: str) -> Task:
         return await self.until(task_id, *TERMINAL)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.spec("GC-REL-002")
+
 ROOT = Path(__file__).parent.parent
 
 

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
@@ -56,6 +56,8 @@ from goclaw.store import audit, events, meta
 from goclaw.store.ledger import Ledger
 from goclaw.telemetry import Metrics
 from goclaw.watch import watch
+
+LAST_LOOK_S = 1.0
 
 
 def serve(home: Path | None = None, bind_to: str | None = None, *, human: bool = False) -> int:
@@ -246,6 +248,7 @@ class Daemon:
                 self._phases.reached("ready", url=url, pid=os.getpid())
                 await self._stop.wait()
                 await self._drain(parts)
+                await _last_look(house)
                 for task in (*following, working):
                     task.cancel()
                 server.stop()
@@ -311,6 +314,15 @@ class Daemon:
     def _report(self, where: str, error: BaseException) -> None:
         self._last_error = f"{where}: {type(error).__name__}"
         self._log.exception("internal error", error, where=where)
+
+
+async def _last_look(house: House) -> None:
+    """Let those who watch see how it ended. One who takes nothing is not waited for: he resumes by cursor."""
+    house.waiters.close()
+    await asyncio.sleep(0)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LAST_LOOK_S):
+            await house.bus.settle()
 
 
 def _warn_when_open(log: Log, host: str) -> None:

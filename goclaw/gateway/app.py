@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
+from goclaw.errors import TooLarge
 from goclaw.gateway.auth import PROTOCOL, Door, DoorRules
+from goclaw.gateway.bodies import CLIENT_LEFT, read_body
 from goclaw.gateway.house import House
 from goclaw.gateway.methods import all_methods
 from goclaw.gateway.openai import openai_routes
 from goclaw.gateway.ops import ops_routes
 from goclaw.gateway.rpc import Dispatcher
 from goclaw.gateway.stream import Connection
-from goclaw.wire.frames import FRAME_BYTES
+from goclaw.wire.frames import error_frame
 
 
 def build_app(house: House, rules: DoorRules) -> ASGIApp:
@@ -29,9 +31,12 @@ def build_app(house: House, rules: DoorRules) -> ASGIApp:
         await Connection(socket_, house, dispatcher).serve()
 
     async def rpc(request: Request) -> Response:
-        body = await _body(request)
-        if body is None:
-            return JSONResponse({"error": {"code": "TOO_LARGE", "message": "a request has at most 4 MiB"}}, 413)
+        try:
+            body = await read_body(request)
+        except TooLarge as error:
+            return Response(error_frame(None, error), 413, media_type="application/json")
+        except ClientDisconnect:
+            return Response(status_code=CLIENT_LEFT)
         answer, _ = await dispatcher.answer(body)
         return Response(answer, 200, media_type="application/json") if answer else Response(status_code=204)
 
@@ -42,17 +47,6 @@ def build_app(house: House, rules: DoorRules) -> ASGIApp:
         *openai_routes(house),
     ]
     return Door(Starlette(routes=routes, exception_handlers={404: _not_found}), rules)
-
-
-async def _body(request: Request) -> bytes | None:
-    """The body, or None when it is larger than a frame may be; no more than that is read."""
-    chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > FRAME_BYTES:
-            return None
-        chunks.append(chunk)
-    return b"".join(chunks)
 
 
 async def _not_found(request: Request, _: Exception) -> Response:

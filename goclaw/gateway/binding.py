@@ -8,6 +8,8 @@ from pathlib import Path
 
 from goclaw.errors import BindFailed
 
+SEND_BYTES = 256 * 1024
+"""What the system holds back for a reader that takes nothing; its own choice may grow to several MiB."""
 _LISTEN = "0A"
 """The state of a listening socket in /proc/net/tcp."""
 
@@ -38,6 +40,7 @@ def _listen(family: int, place: tuple[object, ...]) -> socket.socket:
     try:
         # Without it a restart would have to wait for the connections of the last daemon to be forgotten.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
         listener.bind(place)
         listener.listen(2_048)
     except OSError:

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Any
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -23,11 +23,9 @@ from goclaw.errors import (
     BadRequest,
     Denied,
     GoclawError,
-    NoProvider,
     ProviderUnavailable,
-    RateLimited,
-    TooLarge,
 )
+from goclaw.gateway.bodies import CLIENT_LEFT, EventStream, Write, read_body, unless_client_leaves
 from goclaw.gateway.house import House
 from goclaw.gateway.openai_stream import DONE, NO_ANSWER, ShownText, pass_deltas, stream_raw
 from goclaw.gateway.openai_wire import (
@@ -37,6 +35,7 @@ from goclaw.gateway.openai_wire import (
     ChatCompletion,
     Chunks,
     ModelNotFound,
+    TurnFailed,
     agent_of,
     completion,
     error_body,
@@ -44,17 +43,7 @@ from goclaw.gateway.openai_wire import (
     read_request,
     usage_object,
 )
-from goclaw.gateway.sse import EventStream, Write, unless_client_leaves
-from goclaw.wire.frames import FRAME_BYTES, dump
-
-CLIENT_LEFT = 499
-"""What nobody reads: the client is gone."""
-_TASK_ERRORS: dict[str, type[GoclawError]] = {
-    "NO_PROVIDER": NoProvider,
-    "RATE_LIMITED": RateLimited,
-    "PROVIDER_UNAVAILABLE": ProviderUnavailable,
-    "POLICY_DENIED": Denied,
-}
+from goclaw.wire.frames import dump
 
 
 def openai_routes(house: House) -> list[Route]:
@@ -89,7 +78,7 @@ class _Door:
         return await self._answered(self._chat(request))
 
     async def _chat(self, request: Request) -> Response:
-        wanted = read_request(await _read(request), request.headers.get("x-goclaw-session"))
+        wanted = read_request(await read_body(request), request.headers.get("x-goclaw-session"))
         self._check_model(wanted.model)
         decision = self._house.authorize(Access("client", "acp.mutate", "chat.completions"))
         if not decision.allowed:
@@ -108,6 +97,8 @@ class _Door:
             return await work
         except GoclawError as error:
             return _error(error)
+        except ClientDisconnect:
+            return Response(status_code=CLIENT_LEFT)
         except Exception as error:
             return _error(self._internal(error))
 
@@ -221,18 +212,7 @@ def _as_request(wanted: ChatCompletion) -> ChatRequest:
 def _raise_unless_succeeded(task: Task) -> None:
     if task.state is TaskState.SUCCEEDED:
         return
-    kind = _TASK_ERRORS.get(task.error_code or "", GoclawError)
-    raise kind(task.error or f"the task ended as {task.state}")
-
-
-async def _read(request: Request) -> bytes:
-    chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > FRAME_BYTES:
-            raise TooLarge("a request has at most 4 MiB", limit=FRAME_BYTES)
-        chunks.append(chunk)
-    return b"".join(chunks)
+    raise TurnFailed(task.error or f"the task ended as {task.state}", error_code=task.error_code)
 
 
 def _error(error: GoclawError) -> Response:

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from goclaw.bus import Subscription
 from goclaw.core.chat import Chunk, TextChunk
 from goclaw.errors import ProviderUnavailable
+from goclaw.gateway.bodies import Write
 from goclaw.gateway.openai_wire import ChatCompletion, Chunks, finish_reason, usage_object
-from goclaw.gateway.sse import Write
 
 DONE = "data: [DONE]\n\n"
 NO_ANSWER = "the provider's stream ended without an answer"

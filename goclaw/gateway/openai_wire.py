@@ -54,6 +54,12 @@ class ModelNotFound(GoclawError):
     code = "MODEL_NOT_FOUND"
 
 
+class TurnFailed(GoclawError):
+    """The turn did not succeed; `error_code` in its data is the task's own word for it."""
+
+    code = "TURN_FAILED"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatCompletion:
     """A request as we understand it. `raw` asks for one provider call without agent, tools or task of ours."""
@@ -110,11 +116,12 @@ def agent_of(model: str) -> str:
 
 def error_body(error: GoclawError) -> tuple[int, dict[str, Any]]:
     """Status and body of an error."""
-    status = STATUS.get(error.code, 500)
+    word = str(error.data.get("error_code") or error.code)
+    status = STATUS.get(word, 500)
     kind = {400: "invalid_request_error", 404: "invalid_request_error", 429: "rate_limit_error"}.get(
         status, "api_error"
     )
-    code = "model_not_found" if isinstance(error, ModelNotFound) else error.code.lower()
+    code = "model_not_found" if isinstance(error, ModelNotFound) else word.lower()
     return status, {"error": {"message": error.message, "type": kind, "param": error.data.get("field"), "code": code}}
 
 

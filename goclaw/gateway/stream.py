@@ -19,6 +19,7 @@ from goclaw.gateway.house import House
 from goclaw.gateway.rpc import Dispatcher
 from goclaw.gateway.server import LAST_WORD
 from goclaw.gateway.shapes import delta_object, event_object
+from goclaw.log import get_logger
 from goclaw.store import events
 from goclaw.wire.frames import CLOSE_BACKPRESSURE, notification
 
@@ -205,6 +206,7 @@ class Connection:
             await self._socket.send({"type": "websocket.send", "text": last, LAST_WORD: True})
             closing = {"type": "websocket.close", "code": CLOSE_BACKPRESSURE, "reason": "backpressure"}
             await self._socket.send({**closing, LAST_WORD: True})
+            get_logger("gateway").warning("reader cut off", **told)
             raise WebSocketDisconnect(CLOSE_BACKPRESSURE)
 
     async def _page(self, session_id: str, cursor: int) -> tuple[list[Event], int, bool]:

@@ -20,20 +20,10 @@ class Waiters:
         self._database = database
         self._waiting: defaultdict[str, set[asyncio.Future[None]]] = defaultdict(set)
         self._bell = asyncio.Event()
-        self._stopped = False
+        self._closed = False
 
     async def run(self) -> None:
-        """Follow the log while somebody waits. Runs until cancelled; who waits then is told that the daemon stops."""
-        try:
-            await self._follow()
-        except asyncio.CancelledError:
-            self._stopped = True
-            for future in [future for waiting in self._waiting.values() for future in waiting]:
-                if not future.done():
-                    future.set_exception(ShuttingDown("the daemon stops; the task goes on after the restart"))
-            raise
-
-    async def _follow(self) -> None:
+        """Follow the log while somebody waits. Runs until cancelled."""
         while True:
             await self._bell.wait()
             self._bell.clear()
@@ -49,6 +39,13 @@ class Waiters:
                             if event.state_to in TERMINAL and event.task_id in self._waiting:
                                 self._wake(event.task_id)
 
+    def close(self) -> None:
+        """The daemon stops: whoever waits is told so, in the next round of the loop, and whoever comes later at once."""
+        self._closed = True
+        for future in [future for waiting in self._waiting.values() for future in waiting]:
+            if not future.done():
+                future.set_exception(ShuttingDown("the daemon stops; the task goes on after the restart"))
+
     async def wait(self, task_id: str, timeout_ms: int | None) -> Task:
         """The task once it is terminal. Raises NotFound, ShuttingDown, or WaitTimeout when the time is over."""
         try:
@@ -63,7 +60,7 @@ class Waiters:
                             raise NotFound(f"there is no task {task_id}", task_id=task_id)
                         if stored.task.state in TERMINAL:
                             return stored.task
-                        if self._stopped:
+                        if self._closed:
                             raise ShuttingDown
                         await future
                     finally:

@@ -30,7 +30,8 @@ class LiveJournal:
 
     async def commit(self, entries: Sequence[JournalEntry]) -> None:
         """Make the entries durable in one commit."""
-        self._steps = await self._queue.record(self._stored, entries)
+        # A new mapping: who reads the journal meanwhile sees it as it was.
+        self._steps = {**self._steps, **await self._queue.record(self._stored, entries)}
 
 
 class SessionConversation:

@@ -134,11 +134,11 @@ def finish(
 
 
 def record(conn: Connection, stored: Stored, entries: Sequence[JournalEntry], now: int) -> dict[str, Step]:
-    """Extend the journal of a live attempt; the whole journal. Raises LeaseLost."""
+    """Extend the journal of a live attempt; the steps that changed. Raises LeaseLost."""
     if not tasks.holds(conn, stored.task.key, stored.task.lease_token):
         raise LeaseLost
     steps.write(conn, stored.task, stored.session_key, entries, now)
-    return steps.load(conn, stored.task.key)
+    return steps.named(conn, stored.task.key, [entry.key for entry in entries])
 
 
 def finish_and_claim(  # noqa: PLR0913 (both halves' arguments; a bundle would be made for this call alone)

@@ -43,12 +43,14 @@ class _Live:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     why: Interruption | None = None
     handling: bool = False
+    struck: bool = False
 
     def interrupt(self, why: Interruption) -> None:
         """Cancel the handler, once; the worker itself goes on to settle."""
         if self.why is None:
             self.why = why
             if self.handling:
+                self.struck = True
                 self.worker.cancel()
 
 
@@ -247,7 +249,6 @@ class Pool:
         except asyncio.CancelledError:
             if live.why is None:
                 raise
-            live.worker.uncancel()
             return _interrupted(live, limit)
         except LeaseLost:
             return Died(lease_lost=True)
@@ -258,6 +259,9 @@ class Pool:
             return Failed("INTERNAL", f"the handler of {task.kind} failed: {type(error).__name__}")
         finally:
             live.handling = False
+            if live.struck:
+                # Also when the handler swallowed it: the next handler of this worker must not find a cancel pending.
+                live.worker.uncancel()
             alarm.cancel()
 
     async def _heartbeat(self) -> None:

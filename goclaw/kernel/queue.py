@@ -120,7 +120,7 @@ class Queue:
         return done.task, following
 
     async def record(self, stored: Stored, entries: Sequence[JournalEntry]) -> dict[str, Step]:
-        """Extend the journal of a live attempt. Raises LeaseLost or JournalMismatch."""
+        """Extend the journal of a live attempt; the steps that changed. Raises LeaseLost or JournalMismatch."""
         return await self._database.write(operations.record, stored, entries, self._clock.wall())
 
     async def progress(self, stored: Stored, value: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from goclaw.core.canonical import canonical_json, digest
@@ -21,6 +21,12 @@ _SQL = load_queries("steps")
 def load(conn: sqlite3.Connection, task_key: int) -> dict[str, Step]:
     """The journal of a task by step key, in order."""
     rows = conn.execute(_SQL.of_task, {"task_key": task_key})
+    return {row["step_key"]: _step(row) for row in rows}
+
+
+def named(conn: sqlite3.Connection, task_key: int, keys: Iterable[str]) -> dict[str, Step]:
+    """These steps of the task, in order."""
+    rows = conn.execute(_SQL.named, {"task_key": task_key, "keys": canonical_json(list(keys))})
     return {row["step_key"]: _step(row) for row in rows}
 
 

@@ -23,6 +23,12 @@ SELECT step_key, seq, kind, state, effect, tool, request_hash, request_json, evi
        finished_at
   FROM step WHERE task_key = :task_key ORDER BY seq;
 
+-- name: named
+-- Some steps of a task, in order.
+SELECT step_key, seq, kind, state, effect, tool, request_hash, request_json, evidence_json, result_json, created_at,
+       finished_at
+  FROM step WHERE task_key = :task_key AND step_key IN (SELECT value FROM json_each(:keys)) ORDER BY seq;
+
 -- name: listed
 -- The journal of a task as readers see it.
 SELECT p.id, t.id AS task_id, p.seq, p.kind, p.step_key AS key, p.state, p.effect, p.tool, p.request_hash, p.result_json,

@@ -32,7 +32,7 @@ class Outputs:
         A longer text becomes an artifact, unless the tool has made one already, and what is left names it.
         Texts inside `data` are redacted and cut as well.
         """
-        text = await self._redacted(output.text)
+        text = _spoken(await self._redacted(output.text))
         data = {key: self._clean(value) for key, value in output.data.items()}
         artifact = output.artifact
         if len(text) > MAX_CHARS:
@@ -53,12 +53,17 @@ class Outputs:
 
     def _clean(self, value: Any) -> Any:
         if isinstance(value, str):
-            return self._redact(value)[:MAX_DATA_CHARS]
+            return _spoken(self._redact(value)[:MAX_DATA_CHARS])
         if isinstance(value, dict):
-            return {self._redact(str(key)): self._clean(item) for key, item in value.items()}
+            return {_spoken(self._redact(str(key))): self._clean(item) for key, item in value.items()}
         if isinstance(value, list | tuple):
             return [self._clean(item) for item in value]
         return value
+
+
+def _spoken(text: str) -> str:
+    """As text that can be stored and sent: names of files may hold bytes that are none (`\\udcff`)."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _cut(text: str, artifact: str) -> str:

@@ -24,7 +24,7 @@ from goclaw.tui.reach import Reach
 from goclaw.tui.status import Standing, StatusLine
 from goclaw.tui.talk import Place, Talk
 from goclaw.tui.theme import THEME
-from goclaw.tui.transcript import Transcript
+from goclaw.tui.transcript import COALESCE_S, Transcript
 from goclaw.tui.turn import Turn
 
 TICK_S = 1.0
@@ -60,6 +60,7 @@ class ChatApp(App[int]):
         self._welcomed = False
         self._leaving = False
         self._tick: Timer | None = None
+        self._standing: Timer | None = None
 
     @property
     def unsent(self) -> int:
@@ -83,7 +84,7 @@ class ChatApp(App[int]):
         self.register_theme(THEME)
         self.theme = THEME.name
         self.query_one(PromptBox).focus()
-        self._tick = self.set_interval(TICK_S, self._restand, pause=True)
+        self._tick = self.set_interval(TICK_S, self._stand, pause=True)
         self.run_worker(self._outbox.run(), group="outbox")
         self.run_worker(self._work_off(), group="typed")
         await self._enter(self._talk)
@@ -265,7 +266,13 @@ class ChatApp(App[int]):
         self.query_one(Transcript).note(content)
 
     def _restand(self) -> None:
-        """Bring the status line up to date; it ticks only while something runs."""
+        """Bring the status line up to date, soon: many changes at once are drawn once."""
+        if self._standing is None:
+            self._standing = self.set_timer(COALESCE_S, self._stand)
+
+    def _stand(self) -> None:
+        """Draw the status line; it ticks only while something runs."""
+        self._standing = None
         turns = self._talk.open_turns
         models = [turn.model for turn in self.query_one(Transcript).turns if turn.model]
         place = self.place

@@ -107,6 +107,7 @@ class Note(Static):
 
     def __init__(self, content: Content) -> None:
         super().__init__(content, classes="note")
+        self.said = content
 
 
 def call_content(step: Step) -> Content:
@@ -120,7 +121,7 @@ def call_content(step: Step) -> Content:
         told = f"{word}: {told.removeprefix('denied by policy: ')}" if told else word
     return Content.assemble(
         (f"{sign} ", style or ("$text-success" if word == "done" else "$text-accent")),
-        (step.tool, "bold"),
+        (clean(step.tool), "bold"),
         f" {given}" if given else "",
         ("  ", ""),
         (told, style or "$foreground 60%"),
@@ -150,7 +151,8 @@ def foot_content(turn: Turn) -> Content:
 
 def _failure(code: str, note: str) -> Content:
     told = note or "The turn failed, and the daemon does not say why; see `goclaw logs`."
-    return Content.assemble((f"\u2717 {told}", "$text-error"), (f"  {code}" if code else "", "$foreground 60%"))
+    word = f"  {clean(code)}" if code else ""
+    return Content.assemble((f"\u2717 {told}", "$text-error"), (word, "$foreground 60%"))
 
 
 def _because(note: str) -> str:

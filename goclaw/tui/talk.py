@@ -202,8 +202,9 @@ class Talk:
             if event.event_type not in _BEGINNINGS or event.payload.get("kind", "chat") != "chat":
                 return
             turn = await self._adopt(event.task_id)
-        if turn is None:
-            return
+            if turn is None:
+                return
+            self._put(turn)
         after = on_event(turn, event)
         if after.ended and not turn.ended:
             self._facts_old = True

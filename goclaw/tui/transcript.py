@@ -14,11 +14,16 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from goclaw.tui.blocks import Answer, CallLine, Foot, Note, PlainAnswer, Prompt
+from goclaw.tui.scrollback import Scrollback
 from goclaw.tui.turn import Called, Said, Turn, TurnState, parts
 
 BLOCKS = 2_000
 COALESCE_S = 0.05
 """Changes within this time are rendered together."""
+SLOWER_PER = 100
+"""For every so many blocks of a turn that time is added once more."""
+RECENT = 3
+"""Turns of a session that is opened which get widgets at once."""
 PARTS = 300
 """Parts of one turn that are shown: the last ones."""
 MARKDOWN_LINES = 500
@@ -45,6 +50,11 @@ class TurnView(Vertical):
         """What it shows, or will in a moment."""
         return self._turn
 
+    @property
+    def settled(self) -> bool:
+        """Whether it shows what it should."""
+        return self._timer is None
+
     def compose(self) -> ComposeResult:
         """The prompt, and below all parts how the turn stands."""
         yield Prompt(self._turn.prompt)
@@ -60,7 +70,8 @@ class TurnView(Vertical):
             return
         self._turn = turn
         if self._timer is None:
-            self._timer = self.set_timer(COALESCE_S, self._due)
+            # The more a turn has on screen, the more it costs to lay it out again.
+            self._timer = self.set_timer(COALESCE_S * (1 + self.blocks // SLOWER_PER), self._due)
 
     async def _due(self) -> None:
         self._timer = None
@@ -78,6 +89,10 @@ class TurnView(Vertical):
             if view is None:
                 view = self._views[key] = _view_of(part)
                 await self.mount(view, after=above)
+                if not view.is_attached:
+                    return  # the screen is being closed
+            elif self.children.index(view) != self.children.index(above) + 1:
+                self.move_child(view, after=above)  # words that came before the call that they follow
             view.set_class(isinstance(above, CallLine), "below-call")
             above = view
             await _fill(view, part)
@@ -85,55 +100,75 @@ class TurnView(Vertical):
         self.set_class(turn.state in (TurnState.SENDING, TurnState.QUEUED), "pending")
         self._foot.set_class(isinstance(above, CallLine), "below-call")
         self._foot.show(turn)
+        self.set_class(isinstance(above, CallLine) and not self._foot.display, "ends-in-call")
         self.blocks = 1 + sum(1 for _ in self.walk_children())
         self.post_message(self.Rendered())
 
 
 class Transcript(VerticalScroll, can_focus=False):
-    """All turns and notes of one session. Stays at the bottom unless somebody scrolled up."""
+    """All turns and notes of one session. Stays at the bottom unless somebody scrolled up.
+
+    Turns are widgets while they are in sight or may still change; what is over and out of sight becomes scrollback.
+    """
 
     def __init__(self) -> None:
         super().__init__(id="transcript")
         self._views: dict[str, TurnView] = {}
         self._session_id = ""
+        self._older = Static(id="older", classes="note")
+        self._scrollback = Scrollback()
 
     def compose(self) -> ComposeResult:
-        """A line that stands for what is not shown."""
-        yield Static(id="older", classes="note")
+        """A line that stands for what is not kept, and what is out of sight."""
+        yield self._older
+        yield self._scrollback
 
     def on_mount(self) -> None:
         """Stay at the bottom."""
-        self.query_one("#older").display = False
+        self._older.display = False
         self.anchor()
 
     @property
     def turns(self) -> tuple[Turn, ...]:
-        """What is shown."""
-        return tuple(view.turn for view in self._views.values())
+        """What is shown, oldest first."""
+        return (*self._scrollback.turns, *(view.turn for view in self._views.values()))
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks there are."""
+        return self._scrollback.blocks + len(self.query(Note)) + sum(view.blocks for view in self._views.values())
 
     async def clear(self, session_id: str) -> None:
         """Show nothing; what comes now is of this session."""
         self._session_id = session_id
         self._views = {}
+        self._scrollback.clear()
+        self._older.display = False
         await self.query("TurnView, Note").remove()
-        self.query_one("#older").display = False
         self.anchor()
 
     def open(self, turns: Sequence[Turn], more: bool) -> None:
-        """Show exactly these turns. Those that are on screen are not touched; notes stay too."""
+        """Show exactly these turns. Those that are here already stay where they are; notes stay too."""
+        kept = {turn.key for turn in turns}
         with self.app.batch_update():
-            kept = {turn.key for turn in turns}
             for key in [key for key in self._views if key not in kept]:
                 self._views.pop(key).remove()
-            above: Widget = self.query_one("#older")
-            for turn in turns:
+            self._scrollback.keep(kept)
+            recent = self._first_recent(turns)
+            self._scrollback.add(turns[:recent])
+            above: Widget = self._scrollback
+            for turn in turns[recent:]:
                 above = self._place(turn, above)
         if more:
             self._tell_of_older()
+        self._drop_old()
 
     def show(self, turn: Turn) -> None:
         """Show a turn that is new or changed."""
-        self._place(turn, None)
+        if turn.key in self._scrollback:
+            self._scrollback.add([turn])
+        else:
+            self._place(turn, None)
 
     def note(self, content: Content) -> None:
         """Show words of this screen below everything."""
@@ -141,15 +176,47 @@ class Transcript(VerticalScroll, can_focus=False):
         self.anchor()
 
     def on_turn_view_rendered(self) -> None:
-        """A turn may have become longer: drop the oldest ones where there are too many blocks, never the last."""
-        blocks = len(self.children) + sum(view.blocks for view in self._views.values())
+        """A turn has changed on screen: others may be out of sight now, and there may be too much."""
+        self.call_after_refresh(self._settle)
+
+    def _settle(self) -> None:
+        """Move what is over and above the visible part into the scrollback, while nobody looks at older things."""
+        if self.scroll_offset.y < self.max_scroll_y:
+            return
+        over: list[TurnView | Note] = []
+        for child in self.children:
+            if isinstance(child, TurnView | Note):
+                ended = isinstance(child, Note) or (child.turn.ended and child.settled)
+                if not ended or child.virtual_region.bottom > self.scroll_offset.y:
+                    break
+                over.append(child)
+        if over:
+            with self.app.batch_update():
+                self._scrollback.add([one.turn if isinstance(one, TurnView) else one.said for one in over])
+                for one in over:
+                    if isinstance(one, TurnView):
+                        self._views.pop(one.turn.key, None)
+                    one.remove()
+        self._drop_old()
+
+    def _drop_old(self) -> None:
+        """Keep no more than BLOCKS blocks, and always the last turn."""
+        dropped = self._scrollback.drop(self.blocks - BLOCKS)
         for key in tuple(self._views)[:-1]:
-            if blocks <= BLOCKS:
-                return
-            view = self._views.pop(key)
-            blocks -= view.blocks
-            view.remove()
+            if self.blocks <= BLOCKS:
+                break
+            self._views.pop(key).remove()
+            dropped = True
+        if dropped:
             self._tell_of_older()
+
+    def _first_recent(self, turns: Sequence[Turn]) -> int:
+        """Where the turns begin that need widgets: the open ones, those that have some, and the last few."""
+        first = max(0, len(turns) - RECENT)
+        for number, turn in enumerate(turns[:first]):
+            if not turn.ended or turn.key in self._views:
+                return number
+        return first
 
     def _place(self, turn: Turn, after: Widget | None) -> TurnView:
         view = self._views.get(turn.key)
@@ -160,9 +227,8 @@ class Transcript(VerticalScroll, can_focus=False):
         return view
 
     def _tell_of_older(self) -> None:
-        older = self.query_one("#older", Static)
-        older.update(Content(OLDER.format(self._session_id)))
-        older.display = True
+        self._older.update(Content(OLDER.format(self._session_id)))
+        self._older.display = True
 
 
 def _laid_out(shown: Sequence[Said | Called]) -> Mapping[str, Said | Called]:

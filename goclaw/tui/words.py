@@ -56,7 +56,7 @@ def call_text(arguments: Mapping[str, Any] | None) -> str:
     argv = arguments.get("argv")
     if isinstance(argv, list):
         rest = {name: value for name, value in arguments.items() if name != "argv"}
-        return " ".join(part for part in (shlex.join(str(word) for word in argv), _pairs(rest)) if part)
+        return f"{one_line(shlex.join(str(word) for word in argv), 200)} {_pairs(rest)}".rstrip()
     if len(arguments) == 1:
         return _value(next(iter(arguments.values())))
     return _pairs(arguments)
@@ -78,7 +78,7 @@ def short_id(name: str, limit: int = 16) -> str:
 
 
 def _pairs(arguments: Mapping[str, Any]) -> str:
-    return " ".join(f"{name}={_value(value)}" for name, value in arguments.items())
+    return " ".join(f"{clean(name)}={_value(value)}" for name, value in arguments.items())
 
 
 def _value(value: Any) -> str:

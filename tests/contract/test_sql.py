@@ -125,9 +125,9 @@ def test_the_plans_are_the_same_in_a_large_table(conn: sqlite3.Connection) -> No
     conn.execute("SAVEPOINT large")
     conn.execute(
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000)"
-        " INSERT INTO task (id, kind, agent_id, state, priority, rank, available_at, max_attempts, created_at, updated_at,"
-        " finished_at) SELECT 't' || i, 'noop', 'default', iif(i % 10, 'SUCCEEDED', 'QUEUED'), 0, i, i, 3, i, i,"
-        " iif(i % 10, i, NULL) FROM n"
+        " INSERT INTO task (id, kind, agent_id, state, priority, rank, available_at, max_attempts, created_at,"
+        " updated_at, finished_at) SELECT 't' || i, 'noop', 'default', iif(i % 10, 'SUCCEEDED', 'QUEUED'), 0, i, i,"
+        " 3, i, i, iif(i % 10, i, NULL) FROM n"
     )
     conn.execute("ANALYZE")
     try:

@@ -1,8 +1,8 @@
 """`goclaw`, killed by SIGKILL at a commit of its choice: the launcher of the kill matrix.
 
 GOCLAW_CRASH_AT=N:before kills the process when the Nth commit that changes something (counted from `ready`) is about to
-be made, N:after when it is durable and nobody has been told. With words of an SQL statement instead of N it is the first
-commit that holds such a statement. The process, the signal and the file are real; only the moment is chosen.
+be made, N:after when it is durable and nobody has been told. With words of an SQL statement instead of N it is the
+first commit that holds such a statement. The process, the signal and the file are real; only the moment is chosen.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class CrashingConnection(sqlite3.Connection):
         """As the real one, but for the chosen commit."""
         if sql.startswith("BEGIN"):
             self.begun, self.met = self.total_changes, False
-        self.met = self.met or CrashingConnection.target in sql
+        chosen = CrashingConnection.target
+        self.met = self.met or (not chosen.isdecimal() and chosen in sql)
         if sql != "COMMIT" or not CrashingConnection.armed or self.total_changes == self.begun:
             return super().execute(sql, *args)
         CrashingConnection.count += 1

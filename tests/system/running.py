@@ -12,6 +12,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Mapping, Sequence
+from http.client import HTTPException
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -101,8 +102,11 @@ class RunningDaemon:
             data=None if body is None else json.dumps(body).encode(),
             headers={"Authorization": f"Bearer {self.token}", **(headers or {})},
         )
-        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 (as above)
-            return json.loads(answer.read())
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 (as above)
+                return json.loads(answer.read())
+        except HTTPException as error:  # killed in the middle of its answer
+            raise ConnectionError(str(error)) from error
 
     def wait(self, task_id: str, timeout_ms: int = 30_000) -> Any:
         """The task once it is terminal."""

@@ -11,6 +11,8 @@ import pytest
 
 import goclaw
 
+pytestmark = pytest.mark.spec("GC-REL-001")
+
 ROOT = Path(__file__).parent.parent.parent
 SKIPPED = {"__pycache__", ".cache"}
 
@@ -74,18 +76,14 @@ def test_the_source_archive_can_build_and_test_itself(dist: Path) -> None:
         "requirements.lock",
         "requirements-dev.lock",
     }
-    expected = (
-        by_hand | shipped("goclaw", "*.py", "*.sql") | shipped("migrations", "*") | shipped("tests", "*.py")
-    )
+    expected = by_hand | shipped("goclaw", "*.py", "*.sql") | shipped("migrations", "*") | shipped("tests", "*.py")
     assert sorted(expected - names) == []
 
 
 def test_the_installed_wheel_runs_far_from_the_checkout(installed: Path, tmp_path: Path) -> None:
     def run(*command: str) -> str:
         environment = {**os.environ, "PYTHONPATH": str(installed)}
-        return subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
-        ).stdout
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
 
     assert goclaw.__version__ in run(str(installed / "bin/goclaw"), "--version")
     origin = run(sys.executable, "-c", "import goclaw; print(goclaw.__file__)")

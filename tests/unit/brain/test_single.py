@@ -67,7 +67,7 @@ async def test_a_call_that_went_well_is_a_result_with_its_data_and_artifact() ->
     assert outcome.result == {"text": "out", "exit_code": 0, "artifact": "abc"}
 
 
-@pytest.mark.spec("GC-PER-013")
+@pytest.mark.spec("GC-PER-041")
 @pytest.mark.parametrize("code", sorted(PERMANENT))
 async def test_what_only_a_person_can_mend_is_not_tried_again(code: str) -> None:
     outcome = await Bench("unsafe_a").attempt(ToolOutput("no", True, code=code))
@@ -75,7 +75,7 @@ async def test_what_only_a_person_can_mend_is_not_tried_again(code: str) -> None
     assert (outcome.code, outcome.permanent) == (code, True)
 
 
-@pytest.mark.spec("GC-PER-013")
+@pytest.mark.spec("GC-PER-041")
 async def test_a_refused_call_rests_in_failed_and_was_not_begun() -> None:
     bench = Bench("unsafe_a")
     bench.world.denied = {"unsafe_a"}
@@ -86,7 +86,7 @@ async def test_a_refused_call_rests_in_failed_and_was_not_begun() -> None:
     assert bench.journal.durable[bench.key].state is StepState.FAILED
 
 
-@pytest.mark.spec("GC-PER-007")
+@pytest.mark.spec("GC-PER-036")
 async def test_a_known_failure_is_tried_again_under_the_same_effect_key() -> None:
     bench = Bench("unsafe_a")
     failed = await bench.attempt(ToolOutput("exit 3", True, {"exit_code": 3}, code="EXIT_STATUS"))
@@ -104,7 +104,7 @@ async def test_a_call_that_is_done_is_not_made_again_by_a_later_attempt() -> Non
     assert bench.world.times("unsafe_a") == 1
 
 
-@pytest.mark.spec("GC-PER-005")
+@pytest.mark.spec("GC-PER-034")
 async def test_an_end_that_is_not_known_is_the_outcome_unknown() -> None:
     killed = ToolOutput("ended by signal 9", True, {"outcome": "unknown"}, code="OUTCOME_UNKNOWN")
     bench = Bench("unsafe_a")
@@ -117,7 +117,7 @@ async def test_an_end_that_is_not_known_is_the_outcome_unknown() -> None:
     assert bench.world.times("unsafe_a") == 1
 
 
-@pytest.mark.spec("GC-PER-005")
+@pytest.mark.spec("GC-PER-034")
 async def test_an_unsafe_call_found_running_is_the_outcome_unknown() -> None:
     bench = Bench("unsafe_a")
     begun = Intend(key=bench.key, kind="tool", request=None, request_hash="h", effect=Effect.UNSAFE, running=True)

@@ -133,7 +133,7 @@ async def test_call_ids_are_our_own_and_each_result_is_paired_with_its_call() ->
     assert asked == answered == ["call_0_0", "call_0_1", "call_0_2", "call_1_0", "call_1_1"]
 
 
-@pytest.mark.spec("GC-PER-008")
+@pytest.mark.spec("GC-PER-037")
 async def test_a_killed_turn_asks_nothing_twice_but_the_call_in_flight_and_asks_it_byte_for_byte() -> None:
     first = Scene(Talker(*ROUNDS))
     await first.live()

@@ -15,7 +15,7 @@ from goclaw.core.agent import Agent
 from goclaw.core.chat import ChatRequest
 from goclaw.core.intake import chat_task
 from goclaw.core.outcome import Failed, Outcome, failure
-from goclaw.core.step import Effect, StepState
+from goclaw.core.step import Effect, End, Intend, Start, StepState
 from goclaw.core.task import Task, TaskState
 from goclaw.core.tool import Ready, ToolOutput
 from goclaw.db.database import Database
@@ -38,6 +38,7 @@ class UncheckedToolbox(MemoryToolbox):
     async def run(self, ready: Ready) -> ToolOutput:
         self.world.done.append((ready.name, ready.context.effect_key))
         if ready.name in self.world.blind:
+            self.world.blind.clear()
             raise Killed
         return ToolOutput(f"{ready.name} did it")
 
@@ -109,14 +110,13 @@ class House:
             finally:
                 self.requests += provider.requests
 
-    async def killed(self, *script: Step) -> Task:
-        """A turn whose process dies in its unsafe call."""
-        self.world.blind = {"unsafe_a"}
+    async def killed(self, *script: Step, by: str = "unsafe_a") -> Task:
+        """A turn whose process dies in this call."""
+        self.world.blind = {by}
         claimed = await self.claim()
         assert claimed is not None
         with pytest.raises(Killed):
             await self.outcome(claimed, *script)
-        self.world.blind = set()
         await self.boot()
         return claimed.task
 
@@ -164,7 +164,7 @@ async def test_follow_ups_queued_while_a_turn_runs_are_answered_in_order_each_se
     assert house.told()[2:] == ["user: second question", "assistant: second answer", "user: third question"]
 
 
-@pytest.mark.spec("GC-PER-009")
+@pytest.mark.spec("GC-PER-038")
 async def test_a_prompt_is_the_same_after_recovery_whatever_changed_meanwhile(house: House) -> None:
     await house.say("one")
     await house.work(says("answer one"))
@@ -205,6 +205,31 @@ async def test_a_redriven_turn_keeps_its_place_and_its_prompt(house: House) -> N
     ]
 
 
+@pytest.mark.spec("GC-BRN-010")
+async def test_a_turn_does_not_see_what_an_earlier_one_said_after_it_had_begun(house: House) -> None:
+    one, two = await house.say("one"), await house.say("two")
+    for _ in range(2):
+        assert (await house.work(NoProvider())).state is TaskState.FAILED
+    await house.queue.redrive(one.id)
+    await house.work(says("a late answer"))
+    await house.queue.redrive(two.id)
+    await house.work(says("answer two"))
+    assert house.requests[-1] == house.requests[1]
+    assert house.told() == ["user: one", "user: two"]
+
+
+@pytest.mark.spec("GC-PER-035")
+async def test_a_step_that_begins_as_unsafe_stays_so_when_its_class_is_changed_back(house: House) -> None:
+    await house.say("one")
+    await house.killed(calls(("unsafe_a", {}), ("pure_a", {})))
+    house.world.effects["pure_a"] = Effect.UNSAFE
+    await house.killed(by="pure_a")
+    house.world.effects["pure_a"] = Effect.PURE
+    await house.work(says("answer"))
+    assert house.world.times("pure_a") == 1
+    assert str(house.requests[-1].messages[-1].blocks).count("outcome of this call is unknown") == 2
+
+
 async def test_a_failed_attempt_stores_nothing_of_what_it_said_and_the_last_one_stores_it_once(house: House) -> None:
     await house.say("one")
     waiting = await house.work(calls(("pure_a", {})), ProviderUnavailable())
@@ -219,6 +244,19 @@ async def test_a_failed_attempt_stores_nothing_of_what_it_said_and_the_last_one_
     assert [item["role"] for item in items] == ["user", "assistant", "tool", "assistant"]
 
 
+async def test_a_journal_knows_after_each_commit_what_the_file_holds(house: House) -> None:
+    await house.say("one")
+    claimed = await house.claim()
+    assert claimed is not None
+    journal = LiveAttempt(house.queue, house.database, claimed, lambda delta: None).journal
+    before = journal.steps
+    await journal.commit([Intend(key=key, kind="tool", request={}, request_hash="h") for key in "bac"])
+    await journal.commit([Start("a", {"seen": 1}, Effect.PURE), End("b", StepState.FAILED, {"why": "not"})])
+    assert before == {}
+    assert list(journal.steps) == ["b", "a", "c"]
+    assert journal.steps == await house.database.read(steps.load, claimed.task.key)
+
+
 async def test_a_mismatch_rests_in_failed(house: House) -> None:
     task = await house.say("one")
     await house.work(calls(("pure_a", {})), NoProvider())
@@ -231,7 +269,7 @@ async def test_a_mismatch_rests_in_failed(house: House) -> None:
 # -- a person's word ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.spec("GC-PER-011")
+@pytest.mark.spec("GC-PER-039")
 async def test_an_unknown_step_that_no_model_was_told_of_takes_the_result_a_person_gives_it(house: House) -> None:
     await house.say("one")
     task = await house.killed(calls(("unsafe_a", {})))
@@ -247,7 +285,7 @@ async def test_an_unknown_step_that_no_model_was_told_of_takes_the_result_a_pers
     assert house.world.times("unsafe_a") == 1
 
 
-@pytest.mark.spec("GC-PER-011")
+@pytest.mark.spec("GC-PER-039")
 async def test_an_unknown_step_that_did_not_happen_runs_when_the_turn_is_redriven(house: House) -> None:
     await house.say("one")
     task = await house.killed(calls(("unsafe_a", {})))
@@ -259,7 +297,7 @@ async def test_an_unknown_step_that_did_not_happen_runs_when_the_turn_is_redrive
     assert house.world.times("unsafe_a") == 2
 
 
-@pytest.mark.spec("GC-PER-012")
+@pytest.mark.spec("GC-PER-040")
 @pytest.mark.parametrize(("happened", "state"), [(True, "done"), (False, "failed")])
 async def test_a_result_that_a_model_has_read_stays_and_the_word_is_said_in_the_session(
     house: House, happened: bool, state: str
@@ -289,7 +327,7 @@ async def test_a_result_that_a_model_has_read_stays_and_the_word_is_said_in_the_
         await house.queue.resolve(task.id, None, happened, None)
 
 
-@pytest.mark.spec("GC-PER-012")
+@pytest.mark.spec("GC-PER-040")
 async def test_a_word_said_while_a_later_turn_runs_is_for_the_turn_after_it(house: House) -> None:
     await house.say("one")
     task = await house.killed(calls(("unsafe_a", {})))
@@ -305,7 +343,7 @@ async def test_a_word_said_while_a_later_turn_runs_is_for_the_turn_after_it(hous
     assert [text.partition(":")[0] for text in house.told()][-4:] == ["user", "assistant", "system", "user"]
 
 
-@pytest.mark.spec("GC-PER-012")
+@pytest.mark.spec("GC-PER-040")
 async def test_a_result_in_a_prompt_whose_answer_never_came_stays_too(house: House) -> None:
     await house.say("one")
     task = await house.killed(calls(("unsafe_a", {})))

@@ -223,13 +223,16 @@ def test_a_file_that_was_killed_before_its_checkpoint_opens(tmp_path: Path) -> N
 
 @pytest.mark.spec("GC-DATA-007")
 def test_a_copy_is_taken_before_migrating(tmp_path: Path) -> None:
-    path = made(tmp_path / "goclaw.db", FIRST)
+    path = tmp_path / "goclaw.db"
+    with closing(open_checked(path, FakeClock(), (FIRST,))) as conn:
+        conn.execute("INSERT INTO a VALUES (7)")
     with closing(open_checked(path, FakeClock(), (FIRST, SECOND))) as conn:
         assert conn.execute("SELECT x FROM b").fetchone()[0] == 1
         assert pragma(conn, "user_version") == 2
     copy = tmp_path / "goclaw.db.before-0002"
     with closing(open_checked(copy, FakeClock(), (FIRST,))) as old:
         assert pragma(old, "user_version") == 1
+        assert old.execute("SELECT x FROM a").fetchone()[0] == 7
     assert copy.stat().st_mode == path.stat().st_mode
 
 

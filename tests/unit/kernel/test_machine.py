@@ -91,6 +91,20 @@ class Model:
         return min((at for at in (self.deadline, self.available if waits else None) if at is not None), default=None)
 
 
+PAYLOADS: dict[str, dict[str, Any]] = {"noop": {}, "exec": {"argv": ["true"]}, "chat": {"content": "hi"}}
+NEWS = st.builds(
+    lambda kind, **fields: complete(NewTask(kind=kind, payload=PAYLOADS[kind], **fields)),
+    kind=st.sampled_from(["noop", "noop", "exec", "chat", "chat"]),
+    agent_id=st.sampled_from(["default", "other", None, None]),
+    session_id=st.sampled_from(["s1", "s2", None]),
+    idempotency_key=st.sampled_from([None, None, None, None, "k1", "k2"]),
+    priority=st.sampled_from([0, 0, 1, -1, 10]),
+    delay_ms=st.sampled_from([0, 0, 0, 400, 3_000]),
+    deadline_ms=st.sampled_from([None, None, None, 500, 5_000]),
+    max_attempts=st.integers(1, 4),
+)
+
+
 class TaskMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
@@ -196,7 +210,7 @@ class TaskMachine(RuleBasedStateMachine):
             task.state, task.code = "RETRY_WAIT", code
             task.available = self.now.wall + max(min(30_000, 1_000 * 2 ** (task.attempt - 1)), wait)
 
-    def settles(self, task: Model, outcome: Outcome) -> None:
+    def settles(self, task: Model, outcome: Outcome) -> None:  # noqa: C901 (one case for each outcome)
         for entry in outcome.closing.entries if isinstance(outcome, Failed) else ():
             assert isinstance(entry, End)
             task.steps[entry.key] = entry.state.value
@@ -271,59 +285,24 @@ class TaskMachine(RuleBasedStateMachine):
 
     # -- the steps ---------------------------------------------------------------------------------------------
 
-    @initialize()
-    def first(self) -> None:
+    @initialize(news=st.lists(NEWS, min_size=3, max_size=8))
+    def first(self, news: list[NewTask]) -> None:
         assert commit(self.conn, upkeep.recover_all, "boot-1", self.now.wall) == []
+        for new in news:
+            self.submit(new, None)
 
-    @rule(
-        data=st.data(),
-        kind=st.sampled_from(["noop", "noop", "exec", "chat", "chat"]),
-        agent=st.sampled_from([*AGENTS, None]),
-        session=st.sampled_from(["s1", "s2", None]),
-        key=st.sampled_from(["k1", "k2", None, None, None, None]),
-        priority=st.sampled_from([0, 0, 0, 1, -1, 10]),
-        delay=st.sampled_from([0, 0, 0, 400, 3_000]),
-        deadline=st.sampled_from([None, None, None, 500, 5_000]),
-        most=st.integers(1, 4),
-        child=st.booleans(),
-    )
-    def submit(
-        self,
-        data: st.DataObject,
-        kind: str,
-        agent: str | None,
-        session: str | None,
-        key: str | None,
-        priority: int,
-        delay: int,
-        deadline: int | None,
-        most: int,
-        child: bool,
-    ) -> None:
-        parent = self.pick(data, self.tasks.values(), "parent") if child and self.tasks else None
-        payloads: dict[str, dict[str, Any]] = {"noop": {}, "exec": {"argv": ["true"]}, "chat": {"content": "hi"}}
-        new = complete(
-            NewTask(
-                kind=kind,
-                payload=payloads[kind],
-                agent_id=agent,
-                session_id=session,
-                idempotency_key=key,
-                priority=priority,
-                delay_ms=delay,
-                deadline_ms=deadline,
-                max_attempts=most,
-                parent_task_id=parent.id if parent else None,
-            )
-        )
+    @rule(new=NEWS, child=st.none() | st.integers(0, 50))
+    def submit(self, new: NewTask, child: int | None) -> None:
+        if child is not None and self.tasks:
+            new = replace(new, parent_task_id=list(self.tasks)[child % len(self.tasks)])
+        key, task_id = new.idempotency_key, f"task-{self.serial + 1}"
         self.serial += 1
-        task_id = f"task-{self.serial}"
         if key is not None and key in self.keys and self.keys[key][0] == new:
             known = commit(self.conn, operations.submit, new, task_id, BOUNDS, self.now.wall)
             assert known.known
             assert known.task.id == self.keys[key][1]
             return
-        wanted = agent or self.sessions.get(session or "", "default")
+        wanted = new.agent_id or self.sessions.get(new.session_id or "", "default")
         refusal = self._refusal(new, wanted)
         if refusal is not None:
             head = events.head(self.conn)
@@ -565,20 +544,22 @@ class TaskMachine(RuleBasedStateMachine):
                 task.until = self.now.monotonic + LEASE_MS
 
     @rule(scope=st.sampled_from([("all", ""), ("agent", "other"), ("kind", "chat")]))
-    def pause(self, scope: tuple[str, str]) -> None:
-        commit(self.conn, upkeep.pause, *scope, self.now.wall)
-        self.pauses.add(scope)
-
-    @precondition(lambda self: self.pauses)
-    @rule(data=st.data())
-    def resume(self, data: st.DataObject) -> None:
-        scope = data.draw(st.sampled_from(sorted(self.pauses)), label="scope")
-        commit(self.conn, upkeep.resume, *scope, self.now.wall)
-        self.pauses.remove(scope)
+    def pause_or_resume(self, scope: tuple[str, str]) -> None:
+        operation = upkeep.resume if scope in self.pauses else upkeep.pause
+        commit(self.conn, operation, *scope, self.now.wall)
+        self.pauses ^= {scope}
 
     @rule()
     def crash(self) -> None:
         self.boot(crash=True)
+
+    @rule(times=st.integers(1, 2))
+    def crash_under_load(self, times: int) -> None:
+        """What runs at every crash gets into the suspicion of causing them."""
+        for _ in range(times):
+            for agent in AGENTS:
+                self.claim(agent, 2)
+            self.boot(crash=True)
 
     @rule(data=st.data(), agent=st.sampled_from(AGENTS), outcome=OUTCOMES)
     def crash_inside_a_transaction(self, data: st.DataObject, agent: str, outcome: Outcome) -> None:
@@ -670,8 +651,8 @@ class TaskMachine(RuleBasedStateMachine):
 @pytest.mark.timeout(3_600 if LONG else 120)
 def test_the_machine_keeps_to_its_model() -> None:
     profile = settings(
-        max_examples=600 if LONG else 35,
-        stateful_step_count=120 if LONG else 45,
+        max_examples=1_000 if LONG else 110,
+        stateful_step_count=150 if LONG else 50,
         deadline=None,
         suppress_health_check=list(HealthCheck),
         print_blob=True,

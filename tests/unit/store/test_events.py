@@ -118,9 +118,11 @@ def test_an_inserted_row_shows(conn: sqlite3.Connection) -> None:
 
 
 def test_neighbouring_columns_cannot_be_moved_into_each_other(conn: sqlite3.Connection) -> None:
-    first = events._link(b"", (1, "a", None, 2), None)
-    assert first != events._link(b"", (1, "a", 2, None), None)
-    assert first != events._link(b"", (1, "a2", None, None), None)
+    commit(conn, sessions.ensure, "s", "default", START)
+    told = NewEvent(type="a", session_key=1, state_to="QUEUED")
+    commit(conn, events.append, [told], START)
+    conn.execute("UPDATE event SET state_from = state_to, state_to = NULL WHERE id = 2")
+    assert events.verify_chain(conn) == ChainBreak(2, "row changed")
 
 
 def test_a_session_without_a_task_has_events_too(conn: sqlite3.Connection) -> None:

@@ -144,6 +144,9 @@ def test_what_waits_is_not_told_and_what_comes_later_changes_nothing(conn: sqlit
     assert [message.text for message in pinned] == ["one"]
     say(conn, "three")
     assert sessions.turn_history(conn, key, *bounds) == pinned
+    answer = NewMessage(role="assistant", blocks=(Text("done"),))
+    commit(conn, operations.finish, claimed.stored, Succeeded(closing=Closing(messages=(answer,))), 0.0, START)
+    assert sessions.turn_history(conn, key, *bounds) == pinned, "not even by its own answer"
 
 
 def test_a_turn_that_is_tried_again_keeps_its_place(conn: sqlite3.Connection) -> None:

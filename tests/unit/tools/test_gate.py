@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from goclaw.core.access import Access, Verdict
 from goclaw.core.agent import Agent
+from goclaw.core.canonical import canonical_json
 from goclaw.core.chat import ToolSpec
 from goclaw.core.step import Effect
 from goclaw.core.tool import CallContext, CannotTell, Probe, Ready, Refused, ToolOutput
@@ -312,3 +315,16 @@ async def test_only_verifiable_effects_have_evidence_and_a_probe(house: House) -
     assert await house.gate.evidence(verifiable) is None
     assert await house.gate.probe(verifiable, None) == CannotTell("the world is gone")
     assert [event for event, _ in house.logged] == ["tool.evidence_failed", "tool.probe_failed"]
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments"),
+    [("list_directory", {"path": "."}), ("glob", {"pattern": "*"}), ("grep", {"pattern": "needle"})],
+)
+async def test_a_file_name_that_is_no_text_does_not_spoil_the_journal(
+    house: House, tool: str, arguments: dict[str, Any]
+) -> None:
+    Path(os.fsdecode(os.fsencode(house.folder) + b"/\xff.txt")).write_text("needle")
+    output = await house.call(tool, **arguments)
+    assert "\\udcff.txt" in output.text
+    assert canonical_json(output.as_json()).encode()

@@ -7,13 +7,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from tests.unit.client.conftest import FakeDaemon, Peer, Refusal
 
 NOW = 1_789_948_800_000
 POLICY = "70185db11d334a111ed5203b8007e5d281ccbec0cabebbcc91c92ccd9a844b9b"
+
+
+class QuickClock:
+    """Stands still at three seconds past NOW; nobody who sleeps waits."""
+
+    def __init__(self) -> None:
+        self.now = NOW + 3_000
+
+    def wall(self) -> int:
+        return self.now
+
+    def monotonic(self) -> int:
+        return self.now
+
+    async def sleep(self, ms: float) -> None:
+        await asyncio.sleep(0)
 
 
 class House:
@@ -30,7 +46,10 @@ class House:
         self.chats: asyncio.Queue[str] = asyncio.Queue()
         self.aborted: asyncio.Queue[str] = asyncio.Queue()
         self.refusal: Refusal | None = None
+        self.gap = False
+        self.up = False
         self._readers: list[tuple[Peer, str]] = []
+        self._serving = AsyncExitStack()
         self._seqs: dict[str, int] = {}
         self._port = 0
         for method, answer in {
@@ -51,16 +70,33 @@ class House:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        """Serve; the second time at the same address, as a daemon that was started again."""
-        self._readers = []
-        async with self.daemon.run(self._port) as server:
-            self._port = server.sockets[0].getsockname()[1]
+        """Serve."""
+        await self.start()
+        try:
             yield
-            await self.drop()
+        finally:
+            await self.stop()
 
-    async def drop(self) -> None:
-        """Cut every subscription off."""
+    async def start(self) -> None:
+        """Serve; the second time at the same address, as a daemon that was started again."""
+        self._serving = AsyncExitStack()
+        server = await self._serving.enter_async_context(self.daemon.run(self._port))
+        self._port = server.sockets[0].getsockname()[1]
+        self.up = True
+
+    async def stop(self) -> None:
+        """Be gone."""
+        self.up = False
+        await self.drop(self.deafen())
+        await self._serving.aclose()
+
+    def deafen(self) -> list[tuple[Peer, str]]:
+        """Whoever reads hears nothing any more, and does not know it."""
         readers, self._readers = self._readers, []
+        return readers
+
+    async def drop(self, readers: list[tuple[Peer, str]]) -> None:
+        """Cut readers off."""
         for peer, _ in readers:
             await peer.drop()
 
@@ -68,6 +104,12 @@ class House:
 
     async def submit(self, content: str, session_id: str, agent_id: str = "default", key: str | None = None) -> str:
         """A turn is stored; its task id."""
+        task_id = self._add_task(content, session_id, agent_id, key)
+        self._add_item(task_id, "user", content)
+        await self.event("task.enqueued", task_id, to="QUEUED", kind="chat")
+        return task_id
+
+    def _add_task(self, content: str, session_id: str, agent_id: str, key: str | None) -> str:
         task_id = f"task-{len(self.tasks) + 1}"
         if session_id not in self.sessions:
             self.sessions[session_id] = {"id": session_id, "agent_id": agent_id, "created_at": NOW, "updated_at": NOW}
@@ -83,9 +125,14 @@ class House:
             "updated_at": NOW,
         }
         self.journals[task_id] = []
-        self._add_item(task_id, "user", content)
-        await self.event("task.enqueued", task_id, to="QUEUED", kind="chat")
         return task_id
+
+    def add_done(self, content: str, answer: str, session_id: str) -> None:
+        """A turn that ended before anybody looked."""
+        task_id = self._add_task(content, session_id, "default", None)
+        self._add_item(task_id, "user", content)
+        self._add_item(task_id, "assistant", answer)
+        self.tasks[task_id]["state"] = "SUCCEEDED"
 
     async def run(self, task_id: str) -> None:
         """A worker takes the turn."""
@@ -215,6 +262,9 @@ class House:
         return {"items": mine[-params["limit"] :]}
 
     async def _subscribe(self, peer: Peer, params: dict[str, Any]) -> Any:
+        if self.gap:
+            self.gap = False
+            raise Refusal(4100, "the cursor belongs to another log", code="REPLAY_GAP", resume_from=0)
         after = [event for event in self.log if event["event_id"] > params["from_event_id"]]
         mine = [event for event in after if event["session_id"] == params["session_id"]]
         for event in mine:

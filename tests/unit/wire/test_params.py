@@ -13,7 +13,11 @@ from goclaw.wire import params as module
 from goclaw.wire.frames import validate
 from goclaw.wire.params import AgentChat, Hello, Nothing, Pause, Subscribe, TaskSubmit, TaskSubmitMany, TaskWait
 
-ALL = [kind for _, kind in inspect.getmembers(module, dataclasses.is_dataclass) if kind.__module__ == module.__name__]
+ALL: list[Any] = [
+    kind
+    for _, kind in inspect.getmembers(module, dataclasses.is_dataclass)
+    if isinstance(kind, type) and kind.__module__ == module.__name__
+]
 
 
 def refused(kind: Any, params: dict[str, Any]) -> BadRequest:

@@ -1,4 +1,4 @@
-"""Answers that come in pieces, and clients that leave before the end."""
+"""Bodies of HTTP: read up to a bound, answered in pieces, and clients that leave before the end."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
+
+from goclaw.errors import TooLarge
+from goclaw.wire.frames import FRAME_BYTES
 
 T = TypeVar("T")
 Write = Callable[[str], Awaitable[None]]
@@ -15,8 +19,23 @@ Produce = Callable[[Write], Awaitable[None]]
 """Writes the pieces of an answer; what goes wrong it writes too. It is cancelled when the client leaves."""
 
 
+CLIENT_LEFT = 499
+"""The status of what nobody reads any more."""
+
+
 class _ClientLeft(Exception):
     """Nobody is there to be answered."""
+
+
+async def read_body(request: Request) -> bytes:
+    """The body. Raises TooLarge before more than a frame is read, and starlette's ClientDisconnect."""
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > FRAME_BYTES:
+            raise TooLarge("a request has at most 4 MiB", limit=FRAME_BYTES)
+        chunks.append(chunk)
+    return b"".join(chunks)
 
 
 class EventStream(Response):
