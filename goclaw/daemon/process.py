@@ -180,7 +180,9 @@ class Daemon:
         def lost(what: str, error: GoclawError) -> None:
             self._log.error("not recorded", what=what, error=error.message)
 
-        events_told = self._metrics.counter("goclaw_events_told_total", "Events told outside of tasks, by type.", "type")
+        events_told = self._metrics.counter(
+            "goclaw_events_told_total", "Events told outside of tasks, by type.", "type"
+        )
         decisions = self._metrics.counter("goclaw_policy_decisions_total", "Audited decisions, by verdict.", "verdict")
         counters = {"event": events_told, "decision": decisions}
         return Ledger(

@@ -169,11 +169,9 @@ class Connection:
                 self._caught_up = True
                 return
             for event in page:
-                # A subscription that came while a frame was on its way may have moved the cursor on.
-                if event.event_id > self._cursor:
-                    self._cursor = event.event_id
-                    if self._is_live(event):
-                        await self._send_event(event)
+                self._cursor = event.event_id
+                if self._is_live(event):
+                    await self._send_event(event)
 
     def _is_live(self, event: Event) -> bool:
         names = (ALL,) if event.session_id is None else (ALL, event.session_id)

@@ -40,7 +40,7 @@ class Waiters:
                                 self._wake(event.task_id)
 
     def close(self) -> None:
-        """The daemon stops: whoever waits is told so, in the next round of the loop, and whoever comes later at once."""
+        """The daemon stops: who waits is told so, in the next round of the loop, and who comes later at once."""
         self._closed = True
         for future in [future for waiting in self._waiting.values() for future in waiting]:
             if not future.done():

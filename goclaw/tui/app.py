@@ -31,7 +31,7 @@ TICK_S = 1.0
 
 
 class ChatApp(App[int]):
-    """The screen, begun at `place`, which came from `desk`. Without `color` it uses bold, dim and reverse only.
+    """The screen, begun at `place`, which came from `desk`. Without `color` it uses bold and dim only.
 
     It is the `Board` of its conversation and gets the `Receipts` of what is sent.
     """
@@ -54,6 +54,10 @@ class ChatApp(App[int]):
         self._desk = desk
         self._outbox = Outbox(reach, self)
         self._talk = Talk(reach, self._outbox, self, place)
+        self._transcript = Transcript()
+        self._banner = Static(id="banner")
+        self._prompt = PromptBox()
+        self._status = StatusLine(id="status")
         self._typed: asyncio.Queue[Say | Command] = asyncio.Queue(LIMIT)
         self._facts = Facts()
         self._link = LinkState.CONNECTING
@@ -74,16 +78,16 @@ class ChatApp(App[int]):
 
     def compose(self) -> ComposeResult:
         """From top to bottom."""
-        yield Transcript()
-        yield Static(id="banner")
-        yield PromptBox()
-        yield StatusLine(id="status")
+        yield self._transcript
+        yield self._banner
+        yield self._prompt
+        yield self._status
 
     async def on_mount(self) -> None:
         """Begin."""
         self.register_theme(THEME)
         self.theme = THEME.name
-        self.query_one(PromptBox).focus()
+        self._prompt.focus()
         self._tick = self.set_interval(TICK_S, self._stand, pause=True)
         self.run_worker(self._outbox.run(), group="outbox")
         self.run_worker(self._work_off(), group="typed")
@@ -93,25 +97,26 @@ class ChatApp(App[int]):
 
     def opened(self, turns: Sequence[Turn], more: bool) -> None:
         """See `Board`."""
-        transcript = self.query_one(Transcript)
+        if self._closing_down:
+            return
         if not turns and not self._welcomed:
-            transcript.note(pages.welcome(self.place.agent))
+            self._transcript.note(pages.welcome(self.place.agent))
         self._welcomed = True
-        transcript.open(turns, more)
+        self._transcript.open(turns, more)
         self._restand()
 
     def shown(self, turn: Turn) -> None:
         """See `Board`."""
-        self.query_one(Transcript).show(turn)
-        self._restand()
+        if not self._closing_down:
+            self._transcript.show(turn)
+            self._restand()
 
     def linked(self, state: LinkState, why: str) -> None:
         """See `Board`."""
         self._link = state
         content = pages.banner(state, why)
-        banner = self.query_one("#banner", Static)
-        banner.update(content)
-        banner.display = bool(content.plain)
+        self._banner.update(content)
+        self._banner.display = bool(content.plain)
         self._restand()
 
     def informed(self, facts: Facts) -> None:
@@ -128,21 +133,22 @@ class ChatApp(App[int]):
         """See `Receipts`."""
         if message.session_id == self.place.session_id:
             self._talk.refused(message, error)
-            self.query_one(PromptBox).put_back(message.text)
+            self._prompt.put_back(message.text)
         else:
             self._note(pages.trouble(f"A message to {message.agent_id} was refused: {pages.why(error)}"))
 
     # What the person does
 
     def on_prompt_box_submitted(self, event: PromptBox.Submitted) -> None:
-        """A line was typed. Lines are taken up one after the other: what is said after `/agent` goes to that agent."""
+        """A line was typed. Lines are taken up one after the other, so what is said after `/agent` goes
+        there.
+        """
         meant = parse(event.text, self._facts.tools)
         match meant:
             case Command(word="quit"):
                 self.exit(0)
             case Slip():
-                words = f"There is no /{meant.word}; did you mean /{meant.near}? A space before the slash sends it."
-                self._note(pages.trouble(words))
+                self._note(pages.slip(meant.word, meant.near))
             case Say() | Command():
                 self._queue(meant, event.text)
 
@@ -160,7 +166,7 @@ class ChatApp(App[int]):
 
     def action_copy_clear_leave(self) -> None:
         """Copy what is selected; else clear the line; else leave, at the second time."""
-        prompt = self.query_one(PromptBox)
+        prompt = self._prompt
         selected = self.screen.get_selected_text() or prompt.selected_text
         if selected:
             self.copy_to_clipboard(selected)
@@ -176,7 +182,7 @@ class ChatApp(App[int]):
 
     def action_leave_when_empty(self) -> None:
         """Leave, unless something is being typed; then delete to the right, as everywhere."""
-        prompt = self.query_one(PromptBox)
+        prompt = self._prompt
         if prompt.text:
             prompt.action_delete_right()
         else:
@@ -184,17 +190,17 @@ class ChatApp(App[int]):
 
     def action_scroll_up(self) -> None:
         """One page up."""
-        self.query_one(Transcript).scroll_page_up(animate=False)
+        self._transcript.scroll_page_up(animate=False)
 
     def action_scroll_down(self) -> None:
         """One page down."""
-        self.query_one(Transcript).scroll_page_down(animate=False)
+        self._transcript.scroll_page_down(animate=False)
 
     def _queue(self, meant: Say | Command, text: str) -> None:
         try:
             self._typed.put_nowait(meant)
         except asyncio.QueueFull:
-            self.query_one(PromptBox).put_back(text)
+            self._prompt.put_back(text)
             self._note(pages.trouble(f"More than {LIMIT} lines wait already; this one was not taken."))
 
     async def _work_off(self) -> None:
@@ -214,9 +220,9 @@ class ChatApp(App[int]):
         message = Message(key=key, session_id=place.session_id, agent_id=place.agent.id, text=text)
         if self._outbox.put(message):
             self._talk.begin(message)
-            self.query_one(Transcript).anchor()
+            self._transcript.anchor()
         else:
-            self.query_one(PromptBox).put_back(text)
+            self._prompt.put_back(text)
             self._note(pages.trouble(f"{self.unsent} messages wait to be sent; this one was not taken."))
 
     async def _obey(self, command: Command) -> None:
@@ -249,7 +255,7 @@ class ChatApp(App[int]):
 
     async def _go(self, place: Place) -> None:
         if place == self.place:
-            self._note(pages.said(f"You are talking to {place.agent.id} in session {place.session_id} already."))
+            self._note(pages.said(f"This is session {place.session_id} with {place.agent.id} already."))
             return
         await self._enter(Talk(self._reach, self._outbox, self, place))
 
@@ -258,25 +264,31 @@ class ChatApp(App[int]):
         self.workers.cancel_group(self, "follow")
         self._talk = talk
         self._welcomed = False
-        await self.query_one(Transcript).clear(talk.place.session_id)
+        await self._transcript.clear(talk.place.session_id)
         self._restand()
         self.run_worker(talk.follow(), group="follow")
 
     def _note(self, content: Content) -> None:
-        self.query_one(Transcript).note(content)
+        if not self._closing_down:
+            self._transcript.note(content)
+
+    @property
+    def _closing_down(self) -> bool:
+        """Whether the screen is being put away: what comes now is not shown any more."""
+        return not self._transcript.is_attached
 
     def _restand(self) -> None:
         """Bring the status line up to date, soon: many changes at once are drawn once."""
-        if self._standing is None:
+        if self._standing is None and not self._closing_down:
             self._standing = self.set_timer(COALESCE_S, self._stand)
 
     def _stand(self) -> None:
         """Draw the status line; it ticks only while something runs."""
         self._standing = None
         turns = self._talk.open_turns
-        models = [turn.model for turn in self.query_one(Transcript).turns if turn.model]
+        models = [turn.model for turn in self._transcript.turns if turn.model]
         place = self.place
-        self.query_one(StatusLine).standing = Standing(
+        self._status.standing = Standing(
             agent=place.agent,
             session_id=place.session_id,
             policy_version=self._facts.policy_version,

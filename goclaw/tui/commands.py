@@ -54,8 +54,9 @@ class Slip:
 def parse(text: str, tools: Collection[str] = ()) -> Say | Command | Slip | None:
     """What `text` means; None when it says nothing.
 
-    A directive (`/tool key=value`) is for the agent, also when this screen does not know the tool: only a word that
-    is none of `tools` and nearly one of ours is held back. A line that begins with a space is never a command.
+    A directive (`/tool key=value`) is for the agent, also when this screen does not know the tool: only a
+    word that is none of `tools` and nearly one of ours is held back. A line that begins with a space is never
+    a command.
     """
     if not text.strip():
         return None

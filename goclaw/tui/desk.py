@@ -1,4 +1,4 @@
-"""Which agent one talks to and in which session: found at the start, switched on request, remembered for the run."""
+"""Which agent one talks to, and in which session: found at the start, switched on request, remembered."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from goclaw.clock import new_id
 from goclaw.core.agent import DEFAULT_AGENT
 from goclaw.core.intake import check_session_id
-from goclaw.errors import NotFound, RpcError
+from goclaw.errors import BadRequest, NotFound, RpcError
 from goclaw.tui.commands import nearest
 from goclaw.tui.facts import SESSION_MARK, AgentFacts, Facts, latest_session
 from goclaw.tui.reach import Reach
@@ -19,14 +19,18 @@ SESSIONS = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """Where to begin. Without `agent` that of the session, else the default one; without `session` the latest."""
+    """Where to begin. Without `agent` that of the session, else the default one; without `session` the latest
+    one of the agent.
+    """
 
     agent: str | None = None
     session: str | None = None
 
 
 class Desk:
-    """Finds places. Its methods raise ClientError, NotFound for an agent nobody knows, BadRequest for a bad id."""
+    """Finds places. Its methods raise ClientError, NotFound for an agent nobody knows, BadRequest for an id
+    that is none.
+    """
 
     def __init__(self, reach: Reach) -> None:
         self._reach = reach
@@ -34,22 +38,26 @@ class Desk:
 
     async def first(self, start: Start) -> Place:
         """Where to begin."""
-        facts = await self._reach.facts()
-        if start.session is not None:
-            return await self.session(start.session, start.agent or DEFAULT_AGENT)
-        return await self._of(_agent(facts, start.agent or DEFAULT_AGENT))
+        if start.session is None:
+            return await self.agent(start.agent or DEFAULT_AGENT)
+        place = await self.session(start.session, start.agent or DEFAULT_AGENT)
+        if start.agent is not None and place.agent.id != start.agent:
+            raise BadRequest(f"session {start.session} belongs to agent {place.agent.id}", field="session")
+        return place
 
     async def agent(self, name: str) -> Place:
         """The session in which that agent was last spoken to, in this run or before, else a new one."""
         return await self._of(_agent(await self._reach.facts(), name))
 
     async def session(self, session_id: str, agent_id: str) -> Place:
-        """That session with the agent it belongs to. One that does not exist begins with its first message, and
-        `agent_id` is whom it will belong to."""
+        """That session with the agent it belongs to. One that does not exist begins with its first message
+        and will belong to `agent_id`.
+        """
         check_session_id(session_id)
         facts = await self._reach.facts()
         try:
-            owner = str((await self._reach.client.call("session.get", {"session_id": session_id}))["agent_id"])
+            found = await self._reach.client.call("session.get", {"session_id": session_id})
+            owner = str(found["agent_id"])
         except RpcError as error:
             if error.rpc_code != NOT_FOUND:
                 raise

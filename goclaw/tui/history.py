@@ -17,14 +17,15 @@ def turns_of(
 ) -> list[Turn]:
     """The turns, oldest first: `items` as session.history gives them, `tasks` the session's turns as tasks.
 
-    A task that is no turn of `items` counts only while it is not over. A turn whose task is not told has ended well.
+    A task that is no turn of `items` counts only while it is not over. A turn whose task is not told has
+    ended well.
     """
     turns: dict[str, Turn] = {}
     results: dict[str, Mapping[str, Mapping[str, Any]]] = {}
     for item in items:
         key = str(item.get("task_id") or f"message-{item['id']}")
         if key not in turns:
-            turns[key] = Turn(key=key, prompt="", state=TurnState.DONE, task_id=item.get("task_id"), plain=plain)
+            turns[key] = _turn(key, TurnState.DONE, item.get("task_id"), plain)
             results[key] = {}
         if item["role"] == "tool":
             results[key] = {**results[key], **_results(item)}
@@ -38,9 +39,12 @@ def _with_tasks(turns: Sequence[Turn], tasks: Sequence[Mapping[str, Any]], plain
     known = {str(task["id"]): task for task in tasks}
     merged = [with_task(turn, task) if (task := known.pop(turn.key, None)) else turn for turn in turns]
     oldest_first = sorted(known.values(), key=lambda task: int(task["created_at"]))
-    begun = (Turn(key=str(task["id"]), prompt="", state=TurnState.QUEUED, plain=plain) for task in oldest_first)
-    extra = [with_task(turn, task) for turn, task in zip(begun, oldest_first, strict=True)]
+    extra = [with_task(_turn(str(task["id"]), TurnState.QUEUED, None, plain), task) for task in oldest_first]
     return [*merged, *(turn for turn in extra if not turn.ended)]
+
+
+def _turn(key: str, state: TurnState, task_id: str | None, plain: bool) -> Turn:
+    return Turn(key=key, prompt="", state=state, task_id=task_id, plain=plain)
 
 
 def _with_item(turn: Turn, item: Mapping[str, Any]) -> Turn:

@@ -39,7 +39,9 @@ class Receipts(Protocol):
 
 
 class Outbox:
-    """Up to LIMIT messages. Nothing here is durable: what was not sent when the screen closes is lost, and said so."""
+    """Up to LIMIT messages. Nothing here is durable: what was not sent when the screen closes is lost, and
+    the person is told.
+    """
 
     def __init__(self, reach: Reach, receipts: Receipts) -> None:
         self._reach = reach

@@ -13,12 +13,13 @@ from goclaw.tui.words import clean
 
 BANNERS = {
     LinkState.LOST: "The daemon does not answer; trying again. Nothing that was sent is lost.",
-    LinkState.GONE: "No daemon serves this home; `goclaw daemon start` starts one. What was sent goes on then.",
+    LinkState.GONE: "No daemon serves this home; `goclaw daemon start` starts one, and all goes on.",
     LinkState.REFUSED: "The daemon refuses to answer:",
 }
 NO_MODEL = (
-    "No model is configured, so only directives are answered: /list_directory path=. or /read_file file_path=a.txt. "
-    "For a model set ANTHROPIC_API_KEY, OPENAI_API_KEY or OPENROUTER_API_KEY, or start Ollama, and restart the daemon."
+    "No model is configured, so only directives are answered, for example /list_directory path=. "
+    "For a model set ANTHROPIC_API_KEY, OPENAI_API_KEY or OPENROUTER_API_KEY, or start Ollama, "
+    "and restart the daemon."
 )
 
 
@@ -56,7 +57,9 @@ def agents_page(facts: Facts, current: str) -> Content:
         told = f"{agent.display_name}, {'no model' if agent.offline else model}"
         lines.append(
             Content.assemble(
-                (f"{mark} ", "$text-accent"), (f"{clean(agent.id):<20} ", ""), (clean(told), "$foreground 60%")
+                (f"{mark} ", "$text-accent"),
+                (f"{clean(agent.id):<20} ", ""),
+                (clean(told), "$foreground 60%"),
             )
         )
     return Content("\n").join(lines)
@@ -65,6 +68,11 @@ def agents_page(facts: Facts, current: str) -> Content:
 def said(words: str) -> Content:
     """A plain sentence."""
     return Content.styled(clean(words), "$foreground 60%")
+
+
+def slip(word: str, near: str) -> Content:
+    """A command that was most likely meant to be another."""
+    return trouble(f"There is no /{word}; did you mean /{near}? A space before the slash sends it as it is.")
 
 
 def trouble(words: str) -> Content:
@@ -87,4 +95,7 @@ def banner(state: LinkState, reason: str) -> Content:
 
 
 def _table(rows: Iterable[tuple[str, str]]) -> list[Content]:
-    return [Content.assemble((f"  {left:<21}", "$text-accent"), (right, "$foreground 60%")) for left, right in rows]
+    return [
+        Content.assemble((f"  {left:<21}", "$text-accent"), (right, "$foreground 60%"))
+        for left, right in rows
+    ]

@@ -9,6 +9,7 @@ import sys
 
 from goclaw.client import Client, Find
 from goclaw.clock import SystemClock
+from goclaw.errors import BadRequest
 from goclaw.tui.app import ChatApp
 from goclaw.tui.desk import Desk, Start
 from goclaw.tui.reach import Reach
@@ -18,11 +19,13 @@ TERMINATED = 128 + signal.SIGTERM
 
 async def chat(find: Find, start: Start) -> int:
     """Run the screen; the exit code. What it raises: see `goclaw.tui.run`."""
+    if not sys.stderr.isatty():
+        raise BadRequest("the chat is drawn through stderr; do not redirect it")
     clock = SystemClock()
     async with Client(find, clock, "goclaw-tui") as client:
         reach = Reach(client=client, clock=clock, gone=lambda: find().guessed)
         desk = Desk(reach)
-        app = ChatApp(reach, desk, await desk.first(start), color=not os.environ.get("NO_COLOR"))
+        app = ChatApp(reach, desk, await desk.first(start), color="NO_COLOR" not in os.environ)
         # A terminal must be put back in order whoever ends this process.
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, app.exit, TERMINATED)
         ended = await app.run_async()

@@ -1,4 +1,5 @@
-"""What has scrolled out of sight, in one widget: its lines are laid out once and drawn where they are looked at.
+"""What has scrolled out of sight, in one widget: its lines are laid out once and drawn where they are looked
+at.
 
 A widget for every paragraph of a long conversation would make every new word cost more than the one before.
 """
@@ -85,7 +86,9 @@ class Scrollback(Widget):
             self._relay()
 
     def drop(self, blocks: int) -> bool:
-        """Drop the oldest entries, `blocks` blocks at least and what is beyond LINES; whether any were dropped."""
+        """Drop the oldest entries, `blocks` blocks at least and what is beyond LINES; whether any were
+        dropped.
+        """
         lines, gone = len(self._lines) - LINES, []
         for key, entry in self._entries.items():
             if blocks <= 0 and lines <= 0:
@@ -187,4 +190,3 @@ class Scrollback(Widget):
         strips = Visual.to_strips(self, content, room, None, style, pad=True, apply_selection=False)
         edge = Strip([Segment(_BAR, self.get_component_rich_style(bar)), Segment(" ", style.rich_style)])
         return [Strip.join([edge, strip]) for strip in strips]
-

@@ -17,8 +17,12 @@ from goclaw.tui.theme import THEME
 CODE_THEME = "nord-darker"
 
 
-def markdown_strips(text: str, width: int, console: Console, colours: Mapping[str, str], base: Style) -> list[Strip]:
-    """`text` as lines of at most `width` cells. `colours` are the names of the screen's theme; `base` lies below."""
+def markdown_strips(
+    text: str, width: int, console: Console, colours: Mapping[str, str], base: Style
+) -> list[Strip]:
+    """`text` as lines of at most `width` cells. `colours` are the names of the screen's theme; `base` lies
+    below.
+    """
     told = _Markdown(text, code_theme=CODE_THEME, hyperlinks=False)
     with console.use_theme(_theme(colours)):
         lines = console.render_lines(told, console.options.update_width(width), style=base, pad=False)

@@ -25,7 +25,7 @@ _SIGNS = {LinkState.UP: "\u25cf", LinkState.CONNECTING: "\u25cc", LinkState.LOST
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """What the line shows. `turns` are the open ones, `model` the one that answered last, `now` the wall clock."""
+    """What the line shows: `turns` are the open ones, `model` answered last, `now` is the wall clock."""
 
     agent: AgentFacts | None = None
     session_id: str = ""
@@ -74,7 +74,9 @@ def _right(standing: Standing) -> Content:
     sign = _SIGNS.get(standing.link, "\u25cb")
     link = f"{sign} {standing.link}"
     return Content.assemble(
-        (busy, "bold" if standing.turns else "$foreground 60%"), (_GAP, "$foreground 60%"), (link, _STYLES[standing.link])
+        (busy, "bold" if standing.turns else "$foreground 60%"),
+        (_GAP, "$foreground 60%"),
+        (link, _STYLES[standing.link]),
     )
 
 
@@ -83,7 +85,8 @@ def _left(standing: Standing) -> list[Content]:
     agent = standing.agent
     parts = [Content.styled(clean(agent.id if agent else "goclaw"), "bold $text-accent")]
     if agent is not None:
-        model = "no model" if agent.offline else clean(standing.model or agent.model or "".join(agent.providers[:1]))
+        known = standing.model or agent.model or "".join(agent.providers[:1])
+        model = "no model" if agent.offline else clean(known)
         parts.append(Content.styled(short_id(model, 24), "$text-warning" if agent.offline else ""))
     if standing.session_id:
         parts.append(Content.styled(short_id(standing.session_id), "$foreground 60%"))

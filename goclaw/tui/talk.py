@@ -1,8 +1,8 @@
 """One conversation as it stands: follows its session and tells a board what changed.
 
-The page that is read first says where everything stands; from its cursor on, numbered events say what moves, and deltas
-show an answer while it is written. A lost connection is taken up by the cursor. Whatever else goes wrong, the page is
-read again: turns keep their keys, so the board changes only what differs.
+The page that is read first says where everything stands; from its cursor on, numbered events say what moves,
+and deltas show an answer while it is written. A lost connection is taken up by the cursor. Whatever else goes
+wrong, the page is read again: turns keep their keys, so the board changes only what differs.
 """
 
 from __future__ import annotations
@@ -175,10 +175,14 @@ class Talk:
         """A history has only what ended well; what did not is in the journals."""
         wanted = {turn.key for turn in turns if turn.state is not TurnState.DONE and turn.task_id is not None}
         newest = {turn.key for turn in [one for one in turns if one.key in wanted][-JOURNALS:]}
-        return [with_journal(turn, await self._journal(turn)) if turn.key in newest else turn for turn in turns]
+        return [await self._with_journal(turn) if turn.key in newest else turn for turn in turns]
+
+    async def _with_journal(self, turn: Turn) -> Turn:
+        return with_journal(turn, await self._journal(turn))
 
     async def _journal(self, turn: Turn) -> Sequence[Mapping[str, Any]]:
-        steps: Sequence[Mapping[str, Any]] = (await self._client.call("task.steps", {"task_id": turn.task_id}))["steps"]
+        answer = await self._client.call("task.steps", {"task_id": turn.task_id})
+        steps: Sequence[Mapping[str, Any]] = answer["steps"]
         return steps
 
     def _on_link(self, link: Link) -> None:
@@ -213,7 +217,9 @@ class Talk:
             self._put(after)
 
     async def _adopt(self, task_id: str) -> Turn | None:
-        """A task that came up in this session: one of ours whose answer is still on its way, or somebody else's."""
+        """A task that came up in this session: one of ours whose receipt is still on its way, or somebody
+        else's.
+        """
         task = await self._client.call("task.get", {"task_id": task_id})
         if task["kind"] != "chat":
             return None

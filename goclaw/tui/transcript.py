@@ -1,4 +1,4 @@
-"""The conversation on screen: turns below each other, the newest at the bottom, never more than BLOCKS blocks."""
+"""The conversation on screen: turns below each other, the newest at the bottom, at most BLOCKS blocks."""
 
 from __future__ import annotations
 
@@ -43,6 +43,7 @@ class TurnView(Vertical):
         self._turn = turn
         self._views: dict[str, Widget] = {}
         self._timer: Timer | None = None
+        self._prompt = Prompt(turn.prompt)
         self._foot = Foot(classes="foot")
 
     @property
@@ -57,7 +58,7 @@ class TurnView(Vertical):
 
     def compose(self) -> ComposeResult:
         """The prompt, and below all parts how the turn stands."""
-        yield Prompt(self._turn.prompt)
+        yield self._prompt
         yield self._foot
 
     async def on_mount(self) -> None:
@@ -83,7 +84,7 @@ class TurnView(Vertical):
         shown = _laid_out(parts(turn)[-PARTS:])
         for key in [key for key in self._views if key not in shown]:
             await self._views.pop(key).remove()
-        above: Widget = self.query_one(Prompt)
+        above: Widget = self._prompt
         for key, part in shown.items():
             view = self._views.get(key)
             if view is None:
@@ -108,7 +109,8 @@ class TurnView(Vertical):
 class Transcript(VerticalScroll, can_focus=False):
     """All turns and notes of one session. Stays at the bottom unless somebody scrolled up.
 
-    Turns are widgets while they are in sight or may still change; what is over and out of sight becomes scrollback.
+    Turns are widgets while they are in sight or may still change; what is over and out of sight becomes
+    scrollback.
     """
 
     def __init__(self) -> None:
@@ -136,7 +138,11 @@ class Transcript(VerticalScroll, can_focus=False):
     @property
     def blocks(self) -> int:
         """How many blocks there are."""
-        return self._scrollback.blocks + len(self.query(Note)) + sum(view.blocks for view in self._views.values())
+        return (
+            self._scrollback.blocks
+            + len(self.query(Note))
+            + sum(view.blocks for view in self._views.values())
+        )
 
     async def clear(self, session_id: str) -> None:
         """Show nothing; what comes now is of this session."""
@@ -180,7 +186,9 @@ class Transcript(VerticalScroll, can_focus=False):
         self.call_after_refresh(self._settle)
 
     def _settle(self) -> None:
-        """Move what is over and above the visible part into the scrollback, while nobody looks at older things."""
+        """Move what is over and above the visible part into the scrollback, while nobody looks at older
+        things.
+        """
         if self.scroll_offset.y < self.max_scroll_y:
             return
         over: list[TurnView | Note] = []

@@ -1,7 +1,8 @@
 """A turn as the screen knows it, and what each event, delta and journal page makes of it. Pure.
 
-Events say what happened, `task.steps` says what it was: an event moves a step at once, the journal fills in its words.
-Both may come twice and late; the newest word wins, so whatever was missed, the journal's page makes it whole again.
+Events say what happened, `task.steps` says what it was: an event moves a step at once, the journal fills in
+its words. Both may come twice and late; the newest word wins, so whatever was missed, the journal makes it
+whole again.
 """
 
 from __future__ import annotations
@@ -75,9 +76,10 @@ class Step:
 class Turn:
     """One message to an agent and what became of it.
 
-    `key` names it on screen for good; `task_id` is known once the daemon has it. `live` is what is being said and
-    not yet in the journal, `seq` the number of its last delta. `since` (wall clock) is when `state` began. `note` says
-    why it waits or failed, `code` is the stable word of that. `plain`: the answer is no Markdown.
+    `key` names it on screen for good; `task_id` is known once the daemon has it. `live` is what is being said
+    and not yet in the journal, `seq` the number of its last delta. `since` (wall clock) is when `state`
+    began. `note` says why it waits or failed, `code` is the stable word of that. `plain`: the answer is no
+    Markdown.
     """
 
     key: str
@@ -123,7 +125,7 @@ class Called:
 
 
 def parts(turn: Turn) -> tuple[Said | Called, ...]:
-    """What a turn shows, in the order of its journal; what is being said stands last. Keys last as long as the turn."""
+    """What a turn shows, in the order of its journal; what is being said stands last. Keys stay the same."""
     shown: list[Said | Called] = []
     said, live = 0, turn.live if turn.live.strip() else ""
     for step in turn.steps:
@@ -154,7 +156,7 @@ def on_event(turn: Turn, event: Event) -> Turn:
 def on_delta(turn: Turn, delta: Delta) -> Turn:
     """`turn` with one more piece of its answer.
 
-    Numbers begin again with every attempt, so a number that was seen before voids what an attempt before it said.
+    Numbers begin again with every attempt, so one that was seen before voids what an attempt before it said.
     A hole in the numbers shows as an ellipsis until the journal tells the whole.
     """
     if turn.ended:

@@ -79,7 +79,7 @@ def aliases(sql: str) -> dict[str, str]:
     return {alias or table: table for table, alias in named} | {table: table for table, _ in named}
 
 
-@pytest.mark.spec("GC-DATA-014")
+@pytest.mark.spec("GC-DATA-114")
 @pytest.mark.parametrize(("file", "name"), QUERIES)
 def test_a_query_fits_the_schema_and_reads_no_growing_table_from_end_to_end(
     conn: sqlite3.Connection, file: str, name: str
@@ -90,7 +90,7 @@ def test_a_query_fits_the_schema_and_reads_no_growing_table_from_end_to_end(
     assert f"{file}.{name}" in NEWEST_ROW or not tables & set(GROWING)
 
 
-@pytest.mark.spec("GC-DATA-014")
+@pytest.mark.spec("GC-DATA-114")
 @pytest.mark.parametrize("query", HOT)
 def test_a_hot_query_uses_its_index(conn: sqlite3.Connection, query: str) -> None:
     file, _, name = query.partition(".")

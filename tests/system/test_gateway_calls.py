@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.mock_llm.faulty import HANG, Answer, FaultyServer, faulty, sse
+from tests.mock_llm.faulty import Answer, FaultyServer, faulty, sse
 from tests.system.running import RpcFailed, RunningDaemon
 from tests.system.scripted_llm import ScriptedLLM
 from tests.system.speaking import Frame, speak
@@ -33,7 +33,7 @@ def chunk(content: str) -> dict[str, Any]:
 
 def hanging() -> Answer:
     """A model that begins to answer and never ends."""
-    return sse(chunk("I am "), chunk("thinking"), then=HANG)
+    return sse(chunk("I am "), chunk("thinking"), then="hang")
 
 
 def keys(server: FaultyServer) -> dict[str, str]:
@@ -236,9 +236,10 @@ def test_a_method_that_the_policy_does_not_allow_is_4030_and_in_the_audit(tmp_pa
             with pytest.raises(RpcFailed) as caught:
                 daemon.call(method, **params)
             error = caught.value.error
-            assert (error["code"], error["data"]["code"], error["data"]["capability"]) == (4030, "POLICY_DENIED", capability)
+            told = (error["code"], error["data"]["code"], error["data"]["capability"])
+            assert told == (4030, "POLICY_DENIED", capability)
         rows = daemon.call("audit.tail")["rows"]
         assert daemon.call("task.list") == {"tasks": []}
-    told = [(row["subject"], row["capability"], row["verdict"]) for row in rows]
-    assert ("client", "acp.mutate", "deny") in told
-    assert ("client", "tools.cron", "deny") in told
+    audited = [(row["subject"], row["capability"], row["verdict"]) for row in rows]
+    assert ("client", "acp.mutate", "deny") in audited
+    assert ("client", "tools.cron", "deny") in audited

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from tests.system.running import RpcFailed, RunningDaemon
+from tests.system.running import RpcFailed, RunningDaemon, wait_until
 from tests.system.speaking import Frame, Speaker, speak
 
 EXEC = """
@@ -86,7 +86,7 @@ async def test_a_drain_lets_short_work_end_hands_long_work_back_and_shows_both(t
     moves = [(event["task_id"], event["event_type"]) for event in events]
     assert (short, "task.succeeded") in moves
     assert (long, "task.requeued") in moves
-    assert [f for f in rest if f.get("id") == waiting][0]["error"]["data"]["code"] == "SHUTTING_DOWN"
+    assert next(frame for frame in rest if frame.get("id") == waiting)["error"]["data"]["code"] == "SHUTTING_DOWN"
     with RunningDaemon(home) as daemon:
         task = daemon.call("task.get", task_id=long)
         assert task["state"] in ("QUEUED", "CLAIMED", "RUNNING")
@@ -120,14 +120,13 @@ async def test_an_unsafe_program_cut_off_by_a_drain_is_not_repeated(tmp_path: Pa
         async with speak(daemon) as client:
             await client.ask("session.events.subscribe", session_id="*")
             unsafe = (await client.ask("task.submit", kind="exec", payload={"argv": [str(script), "x"]}))["task_id"]
-            pure = (
-                await client.ask("task.submit", kind="exec", payload={"argv": ["sleep", "30"], "effect": "pure"})
-            )["task_id"]
+            pure = (await client.ask("task.submit", kind="exec", payload={"argv": ["sleep", "30"], "effect": "pure"}))[
+                "task_id"
+            ]
             await client.events(
                 lambda heard: {unsafe, pure} <= {e["task_id"] for e in heard if e["event_type"] == "step.running"}
             )
-        while not ledger.exists():
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(wait_until, ledger.exists, "the script has begun")
         assert daemon.stop() == 0
     with RunningDaemon(home) as daemon:
         task = daemon.call("task.get", task_id=unsafe)

@@ -7,7 +7,7 @@ import shutil
 import socket
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,14 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDaemon]:
         yield running
 
 
-def ends(*task_ids: str) -> Any:
-    """Whether all these tasks have been told to have succeeded."""
-    return lambda heard: set(task_ids) <= {e["task_id"] for e in heard if e["event_type"] == "task.succeeded"}
+def ends(*task_ids: str, known: Sequence[Frame] = ()) -> Any:
+    """Whether all these tasks have been told to have succeeded, by what was known or by what is heard."""
+    before = succeeded(known)
+    return lambda heard: set(task_ids) <= before | succeeded(heard)
+
+
+def succeeded(heard: Sequence[Frame]) -> set[str]:
+    return {event["task_id"] for event in heard if event["event_type"] == "task.succeeded"}
 
 
 def ids(heard: list[Frame]) -> list[int]:
@@ -41,9 +46,22 @@ def head(daemon: RunningDaemon) -> int:
     return int(daemon.call("system.status")["db"]["latest_event_id"])
 
 
+def everything(daemon: RunningDaemon) -> list[Frame]:
+    stored: list[Frame] = []
+    while page := daemon.call("session.events.read", session_id="*", from_event_id=len(stored), limit=1000)["events"]:
+        stored += page
+    return stored
+
+
 async def some_tasks(client: Speaker, count: int, **fields: Any) -> list[str]:
     tasks = [{"kind": "noop", "payload": {}, **fields}] * count
     return [done["task_id"] for done in (await client.ask("task.submit_many", tasks=tasks))["results"]]
+
+
+async def hear_all(client: Speaker, frames: list[Frame]) -> None:
+    """Until the connection is closed."""
+    while True:
+        frames.append(await client.hear())
 
 
 async def subscribed(client: Speaker, session_id: str = "*", **fields: Any) -> Any:
@@ -121,14 +139,14 @@ async def test_a_replay_starts_behind_its_cursor_and_latest_skips_it(daemon: Run
     async with speak(daemon) as client:
         (task_id,) = await some_tasks(client, 1)
         await client.ask("task.wait", task_id=task_id)
-        everything = daemon.call("session.events.read", session_id="*", from_event_id=0, limit=1000)["events"]
+        stored = everything(daemon)
         oldest = await subscribed(client)
-        assert ids(await client.events(lambda heard: True)) == ids(everything)
-        assert oldest["replayed"] == len(everything)
+        assert ids(await client.events(lambda heard: True)) == ids(stored)
+        assert oldest["replayed"] == len(stored)
     async with speak(daemon) as client:
-        cursor = ids(everything)[-3]
+        cursor = ids(stored)[-3]
         assert (await subscribed(client, from_event_id=cursor))["replayed"] == 2
-        assert ids(await client.events(lambda heard: True)) == ids(everything)[-2:]
+        assert ids(await client.events(lambda heard: True)) == ids(stored)[-2:]
     async with speak(daemon) as client:
         answer = await subscribed(client, from_event_id="latest")
         assert (answer["replayed"], client.told) == (0, [])
@@ -233,11 +251,8 @@ async def test_a_reader_resumes_by_cursor_over_kills_without_gap_or_repeat(tmp_p
                             heard += [frame["params"]] if frame.get("method") == "session.event" else []
                     except ConnectionClosed:
                         continue
-                before = list(heard)
-                heard = before + await client.events(lambda now: ends(*task_ids)(before + now))
-            stored = daemon.call("session.events.read", session_id="*", from_event_id=0, limit=1000)["events"]
-            while len(stored) < heard[-1]["event_id"]:
-                stored += daemon.call("session.events.read", session_id="*", from_event_id=len(stored), limit=1000)["events"]
+                heard += await client.events(ends(*task_ids, known=heard))
+            stored = everything(daemon)
     assert ids(heard) == list(range(1, heard[-1]["event_id"] + 1))
     assert heard == stored[: len(heard)]
     counts: dict[str, int] = defaultdict(int)
@@ -314,8 +329,7 @@ async def test_a_reader_that_takes_nothing_slows_nobody_and_is_cut_off(daemon: R
         connection.transport.resume_reading()
         frames: list[Frame] = []
         with pytest.raises(ConnectionClosed) as caught:
-            while True:
-                frames.append(await stalled.hear())
+            await hear_all(stalled, frames)
     assert caught.value.rcvd is not None
     assert caught.value.rcvd.code == 1008
     assert frames[-1]["method"] == "system.backpressure"

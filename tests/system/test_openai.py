@@ -16,7 +16,7 @@ from openai import AsyncOpenAI, OpenAI
 from openai.types.chat import ChatCompletionToolParam
 
 from tests.mock_llm import MockLLM, mock_llm, read_the_file
-from tests.mock_llm.faulty import CUT, HANG, faulty, sse
+from tests.mock_llm.faulty import faulty, sse
 from tests.system.running import RunningDaemon, wait_until
 from tests.system.scripted_llm import ScriptedLLM
 
@@ -166,11 +166,12 @@ def test_a_named_session_is_kept_and_without_a_name_a_call_stands_alone(
     client: OpenAI, daemon: RunningDaemon, model: MockLLM, how: str
 ) -> None:
     name = f"kept-by-{how}"
-    options: dict[str, Any] = {
+    every: dict[str, dict[str, Any]] = {
         "header": {"extra_headers": {"X-Goclaw-Session": name}},
         "user": {"user": name},
         "metadata": {"metadata": {"session_id": name}},
-    }[how]
+    }
+    options = every[how]
     client.chat.completions.create(model="goclaw", messages=[USER], **options)
     second: Any = {"role": "user", "content": "second"}
     client.chat.completions.create(model="goclaw", messages=[second], **options)
@@ -221,9 +222,7 @@ def test_the_tools_of_a_client_come_back_as_calls_and_no_task_is_made(
     tasks = len(chats(daemon))
     messages: Any = [{"role": "user", "content": "the weather, please"}]
     if stream:
-        chunks = list(
-            client.chat.completions.create(model="goclaw", messages=messages, tools=[WEATHER], stream=True)
-        )
+        chunks = list(client.chat.completions.create(model="goclaw", messages=messages, tools=[WEATHER], stream=True))
         calls: Any = [call for chunk in chunks for call in chunk.choices[0].delta.tool_calls or []]
         finish = chunks[-1].choices[0].finish_reason
         assert [call.index for call in calls] == [0]
@@ -236,7 +235,8 @@ def test_the_tools_of_a_client_come_back_as_calls_and_no_task_is_made(
     assert [call.function.name for call in calls] == ["get_weather"]
     assert json.loads(calls[0].function.arguments) == {"city": "Hamburg"}
     assert [tool["function"]["name"] for tool in last_asked(model)["tools"]] == ["get_weather"]
-    call = {"id": calls[0].id, "type": "function", "function": {"name": "get_weather", "arguments": '{"city": "Hamburg"}'}}
+    function = {"name": "get_weather", "arguments": '{"city": "Hamburg"}'}
+    call = {"id": calls[0].id, "type": "function", "function": function}
     messages += [
         {"role": "assistant", "content": None, "tool_calls": [call]},
         {"role": "tool", "tool_call_id": calls[0].id, "content": "rain"},
@@ -271,9 +271,9 @@ def test_raw_is_one_call_of_the_provider_with_what_the_client_said(
 
 @pytest.mark.spec("GC-ACP-245")
 def test_a_wrong_key_is_401_in_the_shape_of_the_api(daemon: RunningDaemon) -> None:
-    with OpenAI(base_url=f"{daemon.url}/v1", api_key="wrong", max_retries=0) as client:
-        with pytest.raises(openai.AuthenticationError) as caught:
-            client.models.list()
+    wrong = OpenAI(base_url=f"{daemon.url}/v1", api_key="wrong", max_retries=0)
+    with wrong as client, pytest.raises(openai.AuthenticationError) as caught:
+        client.models.list()
     assert (caught.value.status_code, caught.value.code) == (401, "invalid_api_key")
 
 
@@ -369,6 +369,12 @@ def test_a_policy_that_denies_changes_denies_chats_with_403(tmp_path: Path) -> N
         assert client.models.list().data
 
 
+async def text_of(stream: Any, heard: list[str]) -> None:
+    """Add what comes, until it ends or breaks."""
+    async for chunk in stream:
+        heard.append(chunk.choices[0].delta.content or "")
+
+
 def said(*words: str) -> list[dict[str, Any]]:
     choices = [{"index": 0, "delta": {"content": word}, "finish_reason": None} for word in words]
     return [{"id": "c", "model": "m", "choices": [choice]} for choice in choices]
@@ -377,7 +383,7 @@ def said(*words: str) -> list[dict[str, Any]]:
 @pytest.mark.spec("GC-ACP-246")
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_client_that_leaves_a_pass_through_cancels_the_call(tmp_path: Path, stream: bool) -> None:
-    async with faulty(sse(*said("I am ", "thinking"), then=HANG)) as model:
+    async with faulty(sse(*said("I am ", "thinking"), then="hang")) as model:
         env = {"OPENAI_API_KEY": "sk-test", "OPENAI_BASE_URL": model.url}
         with RunningDaemon(tmp_path / "home", env=env) as daemon:
             async with AsyncOpenAI(base_url=f"{daemon.url}/v1", api_key=daemon.token, max_retries=0) as client:
@@ -388,8 +394,9 @@ async def test_a_client_that_leaves_a_pass_through_cancels_the_call(tmp_path: Pa
                     assert first.choices[0].delta.role == "assistant"
                     await answer.close()
                 else:
-                    with pytest.raises(openai.APITimeoutError):
-                        await client.chat.completions.create(**options, timeout=1)
+                    asking = asyncio.create_task(client.chat.completions.create(**options))
+                    await asyncio.to_thread(wait_until, lambda: model.requests, "the model is asked")
+                    asking.cancel()
             async with asyncio.timeout(5):
                 await model.left.wait()
             assert daemon.stop() == 0
@@ -418,15 +425,16 @@ def test_a_client_that_leaves_a_turn_only_detaches(tmp_path: Path, stream: bool)
 
 
 @pytest.mark.spec("GC-ACP-247")
-async def test_a_provider_that_breaks_in_the_middle_of_a_pass_through_ends_it_with_an_error_item(tmp_path: Path) -> None:
-    async with faulty(sse(*said("I am "), then=CUT)) as model:
+async def test_a_provider_that_breaks_in_the_middle_of_a_pass_through_ends_it_with_an_error_item(
+    tmp_path: Path,
+) -> None:
+    async with faulty(sse(*said("I am "), then="cut")) as model:
         env = {"OPENAI_API_KEY": "sk-test", "OPENAI_BASE_URL": model.url}
         with RunningDaemon(tmp_path / "home", env=env) as daemon:
             async with AsyncOpenAI(base_url=f"{daemon.url}/v1", api_key=daemon.token, max_retries=0) as client:
                 answer = await client.chat.completions.create(model="goclaw/raw", messages=[USER], stream=True)
-                heard = ""
+                heard: list[str] = []
                 with pytest.raises(openai.APIError) as caught:
-                    async for chunk in answer:
-                        heard += chunk.choices[0].delta.content or ""
-            assert heard == "I am "
+                    await text_of(answer, heard)
+            assert "".join(heard) == "I am "
             assert caught.value.code == "provider_unavailable"

@@ -29,7 +29,9 @@ from tests.unit.tui.screens import Screen, screen
 
 PATIENCE_S = 60
 AGENTS = "agents:\n  coder: {display_name: Coder, soul: You write code.}\n"
-_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|P[^\x1b]*\x1b\\|[ -/]*[0-Z\\^_`-~])")
+_ESCAPE = re.compile(
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|P[^\x1b]*\x1b\\|[ -/]*[0-Z\\^_`-~])"
+)
 _COLOUR = re.compile(r"\x1b\[(?:[0-9;:]*[;:])?(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])(?:[;:][0-9;:]*)?m")
 
 
@@ -68,13 +70,17 @@ async def test_directives_run_tools_and_a_plain_prompt_is_told_how_to_get_a_mode
         await shown.type("/read_file file_path=a.txt")
         await shown.sees("\u2713 read_file a.txt 1 hello from the file", "ready")
         await shown.until(lambda: shown.flat.count("hello from the file") == 2)
-        assert shown.flat.index("\u2713 read_file") < shown.flat.rindex("hello from the file"), "calls stand first"
+        assert shown.flat.index("\u2713 read_file") < shown.flat.rindex("hello from the file"), (
+            "calls stand first"
+        )
         await shown.type('/exec {"argv":["rm","-r","/"]}')
         await shown.sees("\u2298 exec rm -r / denied: no pattern of exec.allow covers", "ready")
         await shown.type("/read_file file_path=b.txt")
         await shown.sees("\u2717 read_file b.txt failed:", "does not exist", "ready")
         await shown.type("How are you?")
-        await shown.sees("\u2717 No model is configured, so a plain prompt cannot be answered.", "NO_PROVIDER")
+        await shown.sees(
+            "\u2717 No model is configured, so a plain prompt cannot be answered.", "NO_PROVIDER"
+        )
         states = [turn.state for turn in shown.turns]
         assert states == [TurnState.DONE, TurnState.DONE, TurnState.DONE, TurnState.FAILED]
 
@@ -128,8 +134,9 @@ UNSAFE = '/exec {"argv":["sleep","601"]}'
 
 @asynccontextmanager
 async def chat_over_a_kill(home: Path) -> AsyncIterator[Screen]:
-    """Killed twice: in a call that may be repeated, with one turn queued and one typed while nobody was there; and
-    in a call that may not."""
+    """Killed twice: in a call that may be repeated, with one turn queued and one typed while nobody was
+    there; and in a call that may not.
+    """
     async with serving(home) as daemon, chat(home) as shown:
         await shown.type(PURE, "/read_file file_path=a.txt")
         await shown.sees("\u25b8 exec sleep 1 effect=pure running", "1 queued")
@@ -196,7 +203,14 @@ def terminal(home: Path, env: Mapping[str, str]) -> Iterator[Terminal]:
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     passed = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     known = {"GOCLAW_HOME": str(home), "GOCLAW_BIND_ADDR": "127.0.0.1:0", "PYTHONPATH": str(REPOSITORY)}
-    environ = {**passed, **known, "TERM": "xterm-256color", "COLORTERM": "truecolor", "LANG": "C.UTF-8", **env}
+    environ = {
+        **passed,
+        **known,
+        "TERM": "xterm-256color",
+        "COLORTERM": "truecolor",
+        "LANG": "C.UTF-8",
+        **env,
+    }
     command = [sys.executable, "-m", "goclaw"]
     process = subprocess.Popen(
         command, stdin=theirs, stdout=theirs, stderr=theirs, env=environ, cwd=home, start_new_session=True
@@ -208,7 +222,9 @@ def terminal(home: Path, env: Mapping[str, str]) -> Iterator[Terminal]:
         process.kill()
         process.wait()
         os.close(ours)
-        subprocess.run([*command, "daemon", "stop", "--now"], env=environ, cwd=home, check=True, capture_output=True)
+        subprocess.run(
+            [*command, "daemon", "stop", "--now"], env=environ, cwd=home, check=True, capture_output=True
+        )
 
 
 @pytest.mark.spec("GC-TUI-019")

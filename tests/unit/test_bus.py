@@ -84,7 +84,7 @@ async def follow(bus: Bus, cursor: int, upto: int, seen: list[int], pause: rando
                 await reader.wait()
 
 
-@pytest.mark.spec("GC-PER-006")
+@pytest.mark.spec("GC-PER-106")
 async def test_ring_and_table_tell_the_same_from_every_cursor() -> None:
     table = Table(40)
     async with running(table) as bus:
@@ -102,7 +102,7 @@ async def test_ring_and_table_tell_the_same_from_every_cursor() -> None:
             assert table.reads == [19], "and no further"
 
 
-@pytest.mark.spec("GC-PER-006")
+@pytest.mark.spec("GC-PER-106")
 @pytest.mark.parametrize("seed", range(30))
 async def test_no_reader_meets_a_gap_or_a_repeat(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bus_module, "PAGE", 7)
@@ -147,7 +147,7 @@ async def test_many_readers_of_the_same_news_cost_one_read() -> None:
         assert len(table.reads) <= 20, "not one for each reader"
 
 
-@pytest.mark.spec("GC-PER-007")
+@pytest.mark.spec("GC-PER-107")
 async def test_what_was_acknowledged_before_the_call_is_in_the_answer() -> None:
     table = Table(10)
     table.slow = 5
@@ -162,7 +162,7 @@ async def test_what_was_acknowledged_before_the_call_is_in_the_answer() -> None:
             assert [one.event_id for one in await bus.after(head)] == [14]
 
 
-@pytest.mark.spec("GC-PER-007")
+@pytest.mark.spec("GC-PER-107")
 async def test_what_was_committed_while_nobody_listened_is_found_by_the_next_reader() -> None:
     table = Table(10)
     async with running(table) as bus:
@@ -216,7 +216,7 @@ async def test_a_read_that_fails_is_made_again() -> None:
     assert [one.event_id for one in await bus.after(0)] == [1, 2, 3]
 
 
-@pytest.mark.spec("GC-PER-008")
+@pytest.mark.spec("GC-PER-108")
 async def test_a_slow_reader_loses_the_oldest_deltas_and_the_bus_does_not_grow() -> None:
     bus = Bus(Table().read)
     with bus.subscribe(lambda _: True) as slow, bus.subscribe(lambda one: one.seq % 2 == 0) as picky:

@@ -170,7 +170,12 @@ async def test_a_subscription_resumes_by_cursor_without_gap_or_repeat(daemon: Fa
 
 @pytest.mark.spec("GC-ACP-102")
 async def test_attempts_to_come_back_double_up_to_two_seconds(daemon: FakeDaemon, clock: FakeClock) -> None:
+    async def event(peer: Peer, params: dict[str, Any]) -> Any:
+        await peer.event(1)
+        return {"subscribed": True, "replayed": 1, "latest_event_id": 1}
+
     async def subscribe(peer: Peer, params: dict[str, Any]) -> Any:
+        daemon.on("session.events.subscribe", event)
         asyncio.get_running_loop().call_later(0.01, peer.socket.transport.abort)
         return {"subscribed": True, "replayed": 0, "latest_event_id": 0}
 
@@ -181,14 +186,8 @@ async def test_attempts_to_come_back_double_up_to_two_seconds(daemon: FakeDaemon
         away = daemon.connections > 0 and len(clock.slept) < 7
         return Target("http://127.0.0.1:9" if away else real, TOKEN)
 
-    async def event(peer: Peer, params: dict[str, Any]) -> Any:
-        await peer.event(1)
-        return {"subscribed": True, "replayed": 1, "latest_event_id": 1}
-
     async with Client(find, clock) as client, aclosing(client.subscribe()) as stream:
-        link = asyncio.get_running_loop().call_later(0.005, daemon.on, "session.events.subscribe", event)
         await anext(stream)
-        link.cancel()
     assert clock.slept == [100, 200, 400, 800, 1600, 2000, 2000]
 
 

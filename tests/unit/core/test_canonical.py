@@ -43,7 +43,7 @@ def test_what_is_no_json_is_refused(value: Any) -> None:
         canonical_json(value)
 
 
-@pytest.mark.spec("GC-DATA-001")
+@pytest.mark.spec("GC-DATA-101")
 def test_an_effect_key_names_one_call_whoever_asked_for_it() -> None:
     key = effect_key("T", "llm:1", 0, "exec", {"argv": ["a", "b"], "cwd": "."})
     assert key == effect_key("T", "llm:1", 0, "exec", {"cwd": ".", "argv": ["a", "b"]})

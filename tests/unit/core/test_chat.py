@@ -70,7 +70,7 @@ REQUEST = ChatRequest(
 )
 
 
-@pytest.mark.spec("GC-DATA-002")
+@pytest.mark.spec("GC-DATA-102")
 def test_a_request_has_the_digest_of_everything_that_reaches_the_model() -> None:
     assert REQUEST.digest == replace(REQUEST).digest
     others = [

@@ -69,7 +69,7 @@ def test_good_payloads_are_taken(kind: str, payload: dict[str, Any]) -> None:
     check(NewTask(kind=kind, payload=payload))
 
 
-@pytest.mark.spec("GC-QUE-002")
+@pytest.mark.spec("GC-QUE-102")
 @pytest.mark.parametrize(("kind", "payload", "field"), BAD)
 def test_a_bad_payload_is_refused_by_the_name_of_its_field(kind: str, payload: dict[str, Any], field: str) -> None:
     with pytest.raises(BadRequest) as refused:
@@ -111,7 +111,7 @@ def test_good_session_ids(session_id: str | None) -> None:
     check_session_id(session_id)
 
 
-@pytest.mark.spec("GC-QUE-003")
+@pytest.mark.spec("GC-QUE-103")
 @pytest.mark.parametrize("session_id", ["", "s" * 129, "a b", "a/b", "ä", "a\n", "*"])
 def test_bad_session_ids_are_refused(session_id: str) -> None:
     with pytest.raises(BadRequest, match="1 to 128 characters"):
@@ -124,7 +124,7 @@ def test_an_unknown_kind_is_refused_with_those_there_are() -> None:
     assert "plan" not in SERVED_KINDS
 
 
-@pytest.mark.spec("GC-QUE-002")
+@pytest.mark.spec("GC-QUE-102")
 def test_a_payload_of_one_mebibyte_is_the_largest() -> None:
     room = PAYLOAD_BYTES - len('{"result":""}')
     check(noop(payload={"result": "x" * room}))
@@ -141,7 +141,7 @@ def test_a_payload_that_is_no_json_text_is_refused(value: Any) -> None:
         check(noop(payload={"result": value}))
 
 
-@pytest.mark.spec("GC-QUE-004")
+@pytest.mark.spec("GC-QUE-104")
 def test_the_same_request_has_the_same_digest_and_another_has_not() -> None:
     one = noop(payload={"sleep_ms": 1, "fail": "x"}, idempotency_key="k")
     assert request_digest(one) == request_digest(noop(payload={"fail": "x", "sleep_ms": 1}, idempotency_key="k"))

@@ -94,9 +94,9 @@ ENDS: list[tuple[str, dict[str, Any], Outcome, list[str], str | None]] = [
 ]
 
 
-@pytest.mark.spec("GC-STM-002")
-@pytest.mark.spec("GC-STM-003")
-@pytest.mark.spec("GC-STM-004")
+@pytest.mark.spec("GC-STM-102")
+@pytest.mark.spec("GC-STM-103")
+@pytest.mark.spec("GC-STM-104")
 @pytest.mark.parametrize(
     ("fields", "outcome", "states", "code"), [end[1:] for end in ENDS], ids=[end[0] for end in ENDS]
 )
@@ -153,7 +153,7 @@ def test_no_judgement_leaves_the_graph_or_forgets_a_cancel(
         assert change.wait_reason is None
 
 
-@pytest.mark.spec("GC-STM-005")
+@pytest.mark.spec("GC-STM-105")
 @pytest.mark.parametrize(
     ("attempt", "base"),
     [(1, 1_000), (2, 2_000), (3, 4_000), (4, 8_000), (5, 16_000), (6, 30_000), (7, 30_000), (99, 30_000)],
@@ -166,7 +166,7 @@ def test_a_retry_waits_one_second_doubling_to_thirty_plus_up_to_half(attempt: in
     assert backoff_ms(attempt, 0.5) == base * 1.25
 
 
-@pytest.mark.spec("GC-STM-005")
+@pytest.mark.spec("GC-STM-105")
 @pytest.mark.parametrize(("asked", "wait"), [(0, 1_000), (999, 1_000), (1_001, 1_001), (90_000, 90_000)])
 def test_retry_after_is_a_minimum(asked: int, wait: int) -> None:
     change = settle(running(), replace(BOOM, retry_after_ms=asked), NOW, 0.0)
@@ -174,7 +174,7 @@ def test_retry_after_is_a_minimum(asked: int, wait: int) -> None:
     assert change.hops[-1].payload["available_at"] == NOW + wait
 
 
-@pytest.mark.spec("GC-STM-006")
+@pytest.mark.spec("GC-STM-106")
 @pytest.mark.parametrize(
     ("outcome", "attempt", "deaths"),
     [
@@ -196,7 +196,7 @@ def test_counters_never_fall_below_zero() -> None:
     assert settle(running(attempt=0), Died(), NOW, 0.0).attempt == 0
 
 
-@pytest.mark.spec("GC-STM-007")
+@pytest.mark.spec("GC-STM-107")
 @pytest.mark.parametrize("outcome", [HandedBack(), BOOM, Died(lease_lost=True), Died(), Unknown("begun")])
 def test_a_committed_cancel_is_kept_whatever_the_attempt_says(outcome: Outcome) -> None:
     task = running(cancel_requested=True, cancel_reason="no longer needed")
@@ -217,7 +217,7 @@ def test_the_reason_of_a_cancel_reaches_the_end() -> None:
     assert change.hops[0].payload == {"error_code": "CANCELED", "reason": "wrong file"}
 
 
-@pytest.mark.spec("GC-STM-008")
+@pytest.mark.spec("GC-STM-108")
 def test_recovery_judges_in_this_order() -> None:
     begun = running(cancel_requested=True, cancel_reason="enough", deadline_at=NOW - 1)
     assert recover(begun, began_unsafe=True, now=NOW).error == "enough"
@@ -257,7 +257,7 @@ def test_a_cancel_without_a_reason_says_so() -> None:
     assert cancel(running(state=S.QUEUED), NOW, "DEADLINE", None).error == "the deadline passed"
 
 
-@pytest.mark.spec("GC-QUE-001")
+@pytest.mark.spec("GC-QUE-101")
 def test_a_step_of_priority_is_worth_thirty_seconds() -> None:
     assert static_rank(NOW, 1) == static_rank(NOW - 30_000, 0)
     assert static_rank(NOW, -10) == NOW + 300_000

@@ -11,7 +11,7 @@ from tests.scratch import running
 S = TaskState
 
 
-@pytest.mark.spec("GC-STM-001")
+@pytest.mark.spec("GC-STM-101")
 def test_the_graph_is_the_one_of_the_specification() -> None:
     assert {source: set(targets) for source, targets in TRANSITIONS.items()} == {
         None: {S.QUEUED},

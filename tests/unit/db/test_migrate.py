@@ -40,7 +40,7 @@ def pragma(conn: sqlite3.Connection, name: str) -> object:
     return conn.execute(f"PRAGMA {name}").fetchone()[0]
 
 
-@pytest.mark.spec("GC-DATA-003")
+@pytest.mark.spec("GC-DATA-103")
 def test_a_fresh_file_is_made_as_the_house_wants_it(tmp_path: Path) -> None:
     with closing(open_checked(tmp_path / "goclaw.db", FakeClock())) as conn:
         assert {
@@ -66,7 +66,7 @@ def test_a_fresh_file_is_made_as_the_house_wants_it(tmp_path: Path) -> None:
     assert (tmp_path / "goclaw.db").stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.spec("GC-DATA-004")
+@pytest.mark.spec("GC-DATA-104")
 def test_the_ledger_holds_the_sha256_of_each_shipped_file(tmp_path: Path) -> None:
     with closing(open_checked(tmp_path / "goclaw.db", FakeClock())) as conn:
         rows = conn.execute("SELECT version, name, checksum, applied_at FROM schema_migrations").fetchall()
@@ -144,7 +144,7 @@ def scribbled(path: Path) -> type[StartupError]:
     return StoreCorrupt
 
 
-@pytest.mark.spec("GC-DATA-005")
+@pytest.mark.spec("GC-DATA-105")
 @pytest.mark.parametrize(
     "prepare",
     [
@@ -168,7 +168,7 @@ def test_a_refused_file_keeps_every_byte(tmp_path: Path, prepare: Callable[[Path
     assert contents(tmp_path) == before
 
 
-@pytest.mark.spec("GC-DATA-005")
+@pytest.mark.spec("GC-DATA-105")
 def test_a_refused_file_with_a_log_beside_it_keeps_both(tmp_path: Path) -> None:
     path = tmp_path / "goclaw.db"
     conn = open_checked(path, FakeClock())
@@ -198,7 +198,7 @@ def killed_after_the_switch_to_wal(path: Path) -> None:
         conn.execute("PRAGMA journal_mode = WAL")
 
 
-@pytest.mark.spec("GC-DATA-006")
+@pytest.mark.spec("GC-DATA-106")
 @pytest.mark.parametrize("prepare", [Path.touch, killed_after_the_mark, killed_after_the_switch_to_wal])
 def test_a_first_start_that_was_killed_is_begun_again(tmp_path: Path, prepare: Callable[[Path], None]) -> None:
     path = tmp_path / "goclaw.db"
@@ -221,7 +221,7 @@ def test_a_file_that_was_killed_before_its_checkpoint_opens(tmp_path: Path) -> N
         assert again.execute("SELECT value FROM meta WHERE name = 'a'").fetchone()[0] == "b"
 
 
-@pytest.mark.spec("GC-DATA-007")
+@pytest.mark.spec("GC-DATA-107")
 def test_a_copy_is_taken_before_migrating(tmp_path: Path) -> None:
     path = tmp_path / "goclaw.db"
     with closing(open_checked(path, FakeClock(), (FIRST,))) as conn:
@@ -241,7 +241,7 @@ def test_no_copy_is_taken_when_there_is_nothing_to_do(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.before-*"))
 
 
-@pytest.mark.spec("GC-DATA-007")
+@pytest.mark.spec("GC-DATA-107")
 def test_a_migration_that_fails_leaves_the_schema_as_it_was(tmp_path: Path) -> None:
     path = made(tmp_path / "goclaw.db", FIRST)
     with pytest.raises(StoreOpen, match="nowhere"):

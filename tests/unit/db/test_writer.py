@@ -81,7 +81,7 @@ async def test_many_callers_share_a_commit(tmp_path: Path) -> None:
         assert len(await database.read(names)) == 50
 
 
-@pytest.mark.spec("GC-PER-001")
+@pytest.mark.spec("GC-PER-101")
 async def test_the_load_of_many_callers_needs_fewer_commits_than_requests(tmp_path: Path) -> None:
     async with Database(tmp_path / "d.db", SystemClock()) as database:
         await asyncio.gather(*(database.write(put, f"n{n}") for n in range(300)))
@@ -99,7 +99,7 @@ async def test_a_batch_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert database.commits == 4
 
 
-@pytest.mark.spec("GC-PER-002")
+@pytest.mark.spec("GC-PER-102")
 async def test_nobody_is_answered_before_the_commit(tmp_path: Path) -> None:
     before, after = Gate(), Gate()
     async with Database(tmp_path / "d.db", SystemClock()) as database:
@@ -117,7 +117,7 @@ async def test_nobody_is_answered_before_the_commit(tmp_path: Path) -> None:
         assert await database.read(names) == {"a"}
 
 
-@pytest.mark.spec("GC-PER-003")
+@pytest.mark.spec("GC-PER-103")
 async def test_a_request_that_fails_undoes_only_itself(tmp_path: Path) -> None:
     async with Database(tmp_path / "d.db", SystemClock()) as database:
         async with held(database):
@@ -134,7 +134,7 @@ async def test_a_request_that_fails_undoes_only_itself(tmp_path: Path) -> None:
         assert database.commits == 1
 
 
-@pytest.mark.spec("GC-PER-003")
+@pytest.mark.spec("GC-PER-103")
 async def test_a_failure_without_a_savepoint_is_left_out_and_the_rest_runs_again(tmp_path: Path) -> None:
     runs: list[str] = []
 
@@ -233,7 +233,7 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.spec("GC-PER-002")
+@pytest.mark.spec("GC-PER-102")
 def test_everything_acknowledged_before_sigkill_is_there(tmp_path: Path) -> None:
     path = tmp_path / "d.db"
     command = [sys.executable, "-c", CHILD, str(path)]
@@ -261,7 +261,7 @@ def put_rows(conn: sqlite3.Connection, name: str, value: str) -> str:
     return name
 
 
-@pytest.mark.spec("GC-PER-004")
+@pytest.mark.spec("GC-PER-104")
 @pytest.mark.parametrize("big", [put, put_rows])
 async def test_a_full_store_refuses_and_recovers(tmp_path: Path, big: Callable[..., str]) -> None:
     async with Database(tmp_path / "d.db", SystemClock()) as database:
@@ -290,7 +290,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", str(disk)], check=True)
 
 
-@pytest.mark.spec("GC-PER-004")
+@pytest.mark.spec("GC-PER-104")
 async def test_a_full_disk_refuses_and_recovers_when_there_is_room(small_disk: Path) -> None:
     stored: set[str] = set()
     async with Database(small_disk / "d.db", SystemClock()) as database:
@@ -344,7 +344,7 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.spec("GC-PER-005")
+@pytest.mark.spec("GC-PER-105")
 def test_when_a_commit_can_not_be_made_durable_the_process_is_told_to_end(tmp_path: Path) -> None:
     command = [sys.executable, "-c", BROKEN_DISK, str(tmp_path / "d.db")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=60)

@@ -647,7 +647,7 @@ class TaskMachine(RuleBasedStateMachine):
                 assert (row["state"], row["wait_reason"]) == ("QUEUED", "session")
 
 
-@pytest.mark.spec("GC-STM-009")
+@pytest.mark.spec("GC-STM-109")
 @pytest.mark.timeout(3_600 if LONG else 120)
 def test_the_machine_keeps_to_its_model() -> None:
     profile = settings(

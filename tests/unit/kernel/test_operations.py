@@ -62,7 +62,7 @@ def last(conn: sqlite3.Connection, task_id: str) -> Event:
 # -- submit --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.spec("GC-QUE-007")
+@pytest.mark.spec("GC-QUE-107")
 def test_a_noop_leaves_exactly_four_events(conn: sqlite3.Connection) -> None:
     submit(conn, "a")
     finish(conn, claim_one(conn), Succeeded(1))
@@ -89,7 +89,7 @@ REFUSED: list[tuple[NewTask, type[Exception]]] = [
 ]
 
 
-@pytest.mark.spec("GC-QUE-002")
+@pytest.mark.spec("GC-QUE-102")
 @pytest.mark.parametrize(("new", "error"), REFUSED)
 def test_a_refused_submit_stores_nothing(conn: sqlite3.Connection, new: NewTask, error: type[Exception]) -> None:
     submit(conn, "first", noop(idempotency_key="k", session_id="s"))
@@ -100,7 +100,7 @@ def test_a_refused_submit_stores_nothing(conn: sqlite3.Connection, new: NewTask,
     assert list(conn.iterdump()) == before
 
 
-@pytest.mark.spec("GC-QUE-004")
+@pytest.mark.spec("GC-QUE-104")
 def test_a_known_key_answers_its_task_in_any_state(conn: sqlite3.Connection) -> None:
     new = noop(idempotency_key="k", payload={"result": 1})
     submit(conn, "a", new)
@@ -117,7 +117,7 @@ def test_a_known_key_answers_its_task_in_any_state(conn: sqlite3.Connection) -> 
     assert tasks.by_id(conn, "b") is None
 
 
-@pytest.mark.spec("GC-QUE-008")
+@pytest.mark.spec("GC-QUE-108")
 def test_a_full_queue_refuses_but_a_known_key_a_child_and_a_redrive_are_let_in(conn: sqlite3.Connection) -> None:
     bounds = {"default": 2, "other": 2}
 
@@ -138,7 +138,7 @@ def test_a_full_queue_refuses_but_a_known_key_a_child_and_a_redrive_are_let_in(c
     assert tasks.depth(conn, "default") == 4
 
 
-@pytest.mark.spec("GC-QUE-009")
+@pytest.mark.spec("GC-QUE-109")
 def test_many_are_taken_together_or_not_at_all(conn: sqlite3.Connection) -> None:
     good = [(noop(), f"t{n}") for n in range(3)]
     done = commit(conn, operations.submit_many, good, BOUNDS, START)
@@ -173,7 +173,7 @@ def test_a_turn_is_stored_with_its_message(conn: sqlite3.Connection) -> None:
 # -- claim ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.spec("GC-QUE-001")
+@pytest.mark.spec("GC-QUE-101")
 def test_the_claim_goes_by_due_instant_less_thirty_seconds_a_priority_then_by_submission(
     conn: sqlite3.Connection,
 ) -> None:
@@ -187,7 +187,7 @@ def test_the_claim_goes_by_due_instant_less_thirty_seconds_a_priority_then_by_su
     assert order == ["high", "plain", "very late", "late", "late too", "low"]
 
 
-@pytest.mark.spec("GC-QUE-010")
+@pytest.mark.spec("GC-QUE-110")
 def test_each_agent_has_a_queue_of_its_own(conn: sqlite3.Connection) -> None:
     for n in range(5):
         submit(conn, f"flood {n}")
@@ -206,7 +206,7 @@ def test_a_claim_writes_the_lease_and_charges_the_attempt(conn: sqlite3.Connecti
     assert task.run_id == "a.2"
 
 
-@pytest.mark.spec("GC-QUE-011")
+@pytest.mark.spec("GC-QUE-111")
 def test_a_fencing_token_is_new_at_every_claim(conn: sqlite3.Connection) -> None:
     submit(conn, "a", noop(max_attempts=9))
     tokens = []
@@ -217,7 +217,7 @@ def test_a_fencing_token_is_new_at_every_claim(conn: sqlite3.Connection) -> None
     assert tokens == sorted(set(tokens))
 
 
-@pytest.mark.spec("GC-QUE-012")
+@pytest.mark.spec("GC-QUE-112")
 def test_delayed_tasks_are_not_claimed_before_their_time(conn: sqlite3.Connection) -> None:
     task = submit(conn, "a", noop(delay_ms=500))
     assert (task.state, task.wait_reason, task.available_at) == (TaskState.QUEUED, "delay", START + 500)
@@ -229,7 +229,7 @@ def test_delayed_tasks_are_not_claimed_before_their_time(conn: sqlite3.Connectio
     assert claim_one(conn).task.id == "a"
 
 
-@pytest.mark.spec("GC-QUE-013")
+@pytest.mark.spec("GC-QUE-113")
 @pytest.mark.parametrize("scope", [("all", ""), ("agent", "default"), ("kind", "noop")])
 def test_a_pause_holds_the_claim_and_nothing_else(conn: sqlite3.Connection, scope: tuple[str, str]) -> None:
     submit(conn, "a")
@@ -249,7 +249,7 @@ def die(conn: sqlite3.Connection, task_id: str, times: int) -> None:
     conn.execute("UPDATE task SET deaths = ? WHERE id = ?", (times, task_id))
 
 
-@pytest.mark.spec("GC-QUE-014")
+@pytest.mark.spec("GC-QUE-114")
 def test_a_task_with_two_deaths_runs_next_and_alone(conn: sqlite3.Connection) -> None:
     for name in ("a", "b", "suspect"):
         submit(conn, name, noop(agent_id="other" if name == "suspect" else None))
@@ -276,7 +276,7 @@ def test_two_suspects_run_one_after_the_other(conn: sqlite3.Connection) -> None:
     assert claim(conn) == []
 
 
-@pytest.mark.spec("GC-QUE-014")
+@pytest.mark.spec("GC-QUE-114")
 @pytest.mark.parametrize("hold", ["pause", "unserved", "delay"])
 def test_a_suspect_that_cannot_run_holds_nobody_up(conn: sqlite3.Connection, hold: str) -> None:
     submit(conn, "suspect", exec_task(agent_id="other", delay_ms=500 if hold == "delay" else 0))
@@ -292,7 +292,7 @@ def test_a_suspect_that_cannot_run_holds_nobody_up(conn: sqlite3.Connection, hol
 # -- sessions ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.spec("GC-QUE-015")
+@pytest.mark.spec("GC-QUE-115")
 def test_a_session_has_one_turn_at_a_time_in_submission_order(conn: sqlite3.Connection) -> None:
     for name in ("one", "two", "three"):
         submit(conn, name, chat("s"))
@@ -306,7 +306,7 @@ def test_a_session_has_one_turn_at_a_time_in_submission_order(conn: sqlite3.Conn
     assert [claimed.task.id for claimed in claim(conn)] == ["two"]
 
 
-@pytest.mark.spec("GC-QUE-015")
+@pytest.mark.spec("GC-QUE-115")
 def test_a_head_holds_its_session_while_it_waits(conn: sqlite3.Connection) -> None:
     submit(conn, "one", chat("s"))
     submit(conn, "two", chat("s"))
@@ -335,7 +335,7 @@ def test_a_waiting_turn_that_is_canceled_leaves_the_line(conn: sqlite3.Connectio
     assert claim_one(conn).task.id == "three"
 
 
-@pytest.mark.spec("GC-QUE-015")
+@pytest.mark.spec("GC-QUE-115")
 def test_a_delayed_turn_takes_its_place_when_its_delay_is_over(conn: sqlite3.Connection) -> None:
     submit(conn, "delayed", NewTask(kind="chat", payload={"content": "x"}, session_id="s", delay_ms=500))
     submit(conn, "prompt", chat("s"))
@@ -352,7 +352,7 @@ def test_a_delayed_turn_takes_its_place_when_its_delay_is_over(conn: sqlite3.Con
 # -- settle --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.spec("GC-STM-004")
+@pytest.mark.spec("GC-STM-104")
 def test_attempts_used_up_is_failed_and_dead_letter_in_one_commit(conn: sqlite3.Connection) -> None:
     submit(conn, "a", noop(max_attempts=2))
     for n in range(2):
@@ -375,7 +375,7 @@ def test_attempts_used_up_is_failed_and_dead_letter_in_one_commit(conn: sqlite3.
     assert tasks.counts(conn)["dead_letters"] == 1
 
 
-@pytest.mark.spec("GC-STM-010")
+@pytest.mark.spec("GC-STM-110")
 def test_a_stale_attempt_changes_nothing(conn: sqlite3.Connection) -> None:
     submit(conn, "a", noop(max_attempts=9))
     stale = claim_one(conn)
@@ -422,7 +422,7 @@ INTERRUPTED: list[Outcome] = [
 ]
 
 
-@pytest.mark.spec("GC-STM-011")
+@pytest.mark.spec("GC-STM-111")
 @pytest.mark.parametrize("outcome", INTERRUPTED)
 @pytest.mark.parametrize("kind", ["exec", "skill", "tool"])
 def test_an_unsafe_call_that_had_begun_and_was_interrupted_is_unknown(
@@ -438,7 +438,7 @@ def test_an_unsafe_call_that_had_begun_and_was_interrupted_is_unknown(
     assert claim(conn) == []
 
 
-@pytest.mark.spec("GC-STM-011")
+@pytest.mark.spec("GC-STM-111")
 def test_a_known_bad_exit_is_an_ordinary_failure(conn: sqlite3.Connection) -> None:
     submit(conn, "a", exec_task())
     claimed = claim_one(conn)
@@ -478,7 +478,7 @@ def test_a_turn_that_is_handed_back_keeps_its_running_step_for_its_own_judgement
     assert claim_one(conn).steps["u"].state is StepState.RUNNING
 
 
-@pytest.mark.spec("GC-QUE-016")
+@pytest.mark.spec("GC-QUE-116")
 def test_the_end_of_one_task_and_the_claim_of_the_next_are_one_operation(conn: sqlite3.Connection) -> None:
     submit(conn, "a")
     submit(conn, "b")
@@ -503,7 +503,7 @@ def test_progress_is_an_event_of_its_run(conn: sqlite3.Connection) -> None:
 # -- cancel --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.spec("GC-STM-007")
+@pytest.mark.spec("GC-STM-107")
 def test_a_queued_task_is_canceled_at_once_and_a_held_one_is_asked(conn: sqlite3.Connection) -> None:
     submit(conn, "a")
     submit(conn, "b")

@@ -35,8 +35,8 @@ async def succeed(attempt: Attempt) -> Outcome:
 # -- the plain run -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.spec("GC-QUE-007")
-@pytest.mark.spec("GC-QUE-016")
+@pytest.mark.spec("GC-QUE-107")
+@pytest.mark.spec("GC-QUE-116")
 async def test_a_thousand_noops_of_fifty_callers_have_four_events_each_in_order(tmp_path: Path) -> None:
     async with Kitchen(tmp_path / "d.db", {"noop": succeed}, agent("default", 50)) as kitchen:
         kitchen.start()
@@ -65,10 +65,11 @@ async def test_work_that_waited_before_the_start_is_picked_up(tmp_path: Path) ->
         task = await kitchen.submit(noop())
         kitchen.start()
         assert (await kitchen.finished(task.id)).state == "SUCCEEDED"
+        await kitchen.pool.drain(10_000)
         assert kitchen.pool.running == 0
 
 
-@pytest.mark.spec("GC-QUE-010")
+@pytest.mark.spec("GC-QUE-110")
 async def test_a_flood_in_one_lane_does_not_starve_another(tmp_path: Path) -> None:
     held = Held(Succeeded())
     handlers: dict[str, Handler] = {"noop": held, "exec": succeed}
@@ -101,7 +102,7 @@ async def test_more_workers_take_more_and_fewer_finish_what_they_have(tmp_path: 
         assert held.most == 3
 
 
-@pytest.mark.spec("GC-QUE-014")
+@pytest.mark.spec("GC-QUE-114")
 async def test_a_suspect_of_another_lane_runs_when_the_last_other_task_has_ended(tmp_path: Path) -> None:
     held = Held(Succeeded())
     async with Kitchen(tmp_path / "d.db", {"noop": held, "exec": succeed}) as kitchen:
@@ -128,7 +129,7 @@ def _dies_twice(conn: Connection, task_id: str) -> None:
 # -- cancel --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.spec("GC-STM-007")
+@pytest.mark.spec("GC-STM-107")
 async def test_a_cancel_of_a_running_task_is_answered_when_its_handler_has_ended(tmp_path: Path) -> None:
     cleaning, cleaned = asyncio.Event(), asyncio.Event()
     begun = asyncio.Event()
@@ -158,7 +159,7 @@ async def test_a_cancel_of_a_running_task_is_answered_when_its_handler_has_ended
         assert kitchen.clock.monotonic() == 1_000_000, "and no time had to pass"
 
 
-@pytest.mark.spec("GC-STM-007")
+@pytest.mark.spec("GC-STM-107")
 async def test_of_a_cancel_and_an_end_the_first_commit_counts(tmp_path: Path) -> None:
     begun = asyncio.Event()
 
@@ -233,7 +234,7 @@ async def test_a_queued_task_is_canceled_without_a_worker(tmp_path: Path) -> Non
 # -- limits and timers ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.spec("GC-STM-015")
+@pytest.mark.spec("GC-STM-115")
 @pytest.mark.parametrize("own_limit", [True, False])
 async def test_an_attempt_that_takes_too_long_is_ended(tmp_path: Path, own_limit: bool) -> None:
     held = Held(Succeeded())
@@ -246,7 +247,7 @@ async def test_an_attempt_that_takes_too_long_is_ended(tmp_path: Path, own_limit
         assert held.canceled == [task.id]
 
 
-@pytest.mark.spec("GC-STM-011")
+@pytest.mark.spec("GC-STM-111")
 async def test_an_unsafe_call_that_takes_too_long_is_unknown(tmp_path: Path) -> None:
     held = Held(Succeeded())
 
@@ -262,7 +263,7 @@ async def test_an_unsafe_call_that_takes_too_long_is_unknown(tmp_path: Path) -> 
         assert (ended.state, ended.error_code) == ("FAILED", "OUTCOME_UNKNOWN")
 
 
-@pytest.mark.spec("GC-STM-012")
+@pytest.mark.spec("GC-STM-112")
 async def test_a_deadline_ends_a_running_task(tmp_path: Path) -> None:
     held = Held(Succeeded())
     async with Kitchen(tmp_path / "d.db", {"noop": held}) as kitchen:
@@ -275,7 +276,7 @@ async def test_a_deadline_ends_a_running_task(tmp_path: Path) -> None:
         assert (ended.state, ended.error_code, held.canceled) == ("CANCELED", "DEADLINE", [task.id])
 
 
-@pytest.mark.spec("GC-QUE-012")
+@pytest.mark.spec("GC-QUE-112")
 async def test_a_delay_is_over_when_the_clock_says_so(tmp_path: Path) -> None:
     async with Kitchen(tmp_path / "d.db", {"noop": succeed}) as kitchen:
         kitchen.start()
@@ -302,7 +303,7 @@ async def test_a_wall_clock_that_is_set_forward_is_noticed_within_half_a_minute(
         await kitchen.finished(task.id)
 
 
-@pytest.mark.spec("GC-STM-005")
+@pytest.mark.spec("GC-STM-105")
 async def test_a_failure_waits_and_is_tried_again_to_its_end(tmp_path: Path) -> None:
     clock = FakeClock()
     async with Kitchen(tmp_path / "d.db", {"noop": noop_handler(clock)}, clock=clock) as kitchen:
@@ -348,7 +349,7 @@ async def test_the_noop_sleeps_by_the_clock_and_ends_as_it_is_told(tmp_path: Pat
 # -- leases --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.spec("GC-QUE-005")
+@pytest.mark.spec("GC-QUE-105")
 async def test_the_heartbeat_keeps_a_long_task_alive(tmp_path: Path) -> None:
     held = Held(Succeeded())
     async with Kitchen(tmp_path / "d.db", {"noop": held}) as kitchen:
@@ -366,7 +367,7 @@ async def test_the_heartbeat_keeps_a_long_task_alive(tmp_path: Path) -> None:
         assert await kitchen.story(task.id) == ["task.enqueued", "task.claimed", "task.running", "task.succeeded"]
 
 
-@pytest.mark.spec("GC-QUE-017")
+@pytest.mark.spec("GC-QUE-117")
 async def test_a_lease_that_ran_out_while_the_world_stood_still_is_not_revived(tmp_path: Path) -> None:
     held = Held(Succeeded("second"))
     async with Kitchen(tmp_path / "d.db", {"noop": held}) as kitchen:
@@ -399,7 +400,7 @@ class NotingQueue(Queue):
         return found
 
 
-@pytest.mark.spec("GC-QUE-017")
+@pytest.mark.spec("GC-QUE-117")
 async def test_a_handler_that_ends_after_its_lease_was_given_on_is_ignored(tmp_path: Path) -> None:
     held = Held(Succeeded("mine"))
     async with Kitchen(tmp_path / "d.db", {"noop": held}, queue=NotingQueue) as kitchen:
@@ -420,7 +421,7 @@ async def test_a_handler_that_ends_after_its_lease_was_given_on_is_ignored(tmp_p
         assert (await kitchen.finished(task.id)).result == "mine"
 
 
-@pytest.mark.spec("GC-STM-011")
+@pytest.mark.spec("GC-STM-111")
 async def test_an_unsafe_call_that_loses_its_lease_is_unknown(tmp_path: Path) -> None:
     held = Held(Succeeded())
 
@@ -465,7 +466,7 @@ def _steal(conn: Connection, task_id: str) -> None:
 # -- drain ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.spec("GC-QUE-018")
+@pytest.mark.spec("GC-QUE-118")
 async def test_a_drain_lets_running_work_end_and_begins_no_other(tmp_path: Path) -> None:
     held = Held(Succeeded())
     async with Kitchen(tmp_path / "d.db", {"noop": held}, agent("default", 1)) as kitchen:
@@ -481,7 +482,7 @@ async def test_a_drain_lets_running_work_end_and_begins_no_other(tmp_path: Path)
         assert kitchen.clock.monotonic() == 1_000_000, "it did not wait longer than the work"
 
 
-@pytest.mark.spec("GC-QUE-018")
+@pytest.mark.spec("GC-QUE-118")
 async def test_what_does_not_end_in_time_is_handed_back_uncharged(tmp_path: Path) -> None:
     held = Held(Succeeded())
     async with Kitchen(tmp_path / "d.db", {"noop": held, "chat": held}) as kitchen:
@@ -503,7 +504,7 @@ async def test_what_does_not_end_in_time_is_handed_back_uncharged(tmp_path: Path
         assert kitchen.pool.running == 0
 
 
-@pytest.mark.spec("GC-STM-011")
+@pytest.mark.spec("GC-STM-111")
 async def test_an_unsafe_call_that_is_drained_is_unknown(tmp_path: Path) -> None:
     held = Held(Succeeded())
 
@@ -522,7 +523,7 @@ async def test_an_unsafe_call_that_is_drained_is_unknown(tmp_path: Path) -> None
         assert (await kitchen.story(task.id))[-2:] == ["step.unknown", "task.failed"]
 
 
-@pytest.mark.spec("GC-STM-007")
+@pytest.mark.spec("GC-STM-107")
 async def test_a_cancel_that_comes_while_work_is_handed_back_is_kept(tmp_path: Path) -> None:
     cleaning, cleaned, begun = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
@@ -576,7 +577,7 @@ class SlowQueue(Queue):
         return done
 
 
-@pytest.mark.spec("GC-QUE-018")
+@pytest.mark.spec("GC-QUE-118")
 async def test_a_drain_hands_back_what_was_claimed_in_the_last_moment(tmp_path: Path) -> None:
     held, busy = Held(Succeeded()), Held(Succeeded())
     async with Kitchen(tmp_path / "d.db", {"noop": held, "exec": busy}, queue=SlowQueue) as kitchen:
@@ -600,7 +601,7 @@ async def test_a_drain_hands_back_what_was_claimed_in_the_last_moment(tmp_path: 
         assert (back.state, back.attempt, held.seen) == ("QUEUED", 0, [])
 
 
-@pytest.mark.spec("GC-QUE-018")
+@pytest.mark.spec("GC-QUE-118")
 async def test_a_drain_hands_back_what_an_ending_worker_had_just_taken(tmp_path: Path) -> None:
     held = Held(Succeeded())
     async with Kitchen(tmp_path / "d.db", {"noop": held}, agent("default", 1), queue=SlowQueue) as kitchen:
@@ -623,7 +624,7 @@ async def test_a_drain_hands_back_what_an_ending_worker_had_just_taken(tmp_path:
 # -- what a handler may do -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.spec("GC-STM-016")
+@pytest.mark.spec("GC-STM-116")
 @pytest.mark.parametrize(
     ("error", "state", "code", "wait"),
     [
@@ -656,7 +657,7 @@ async def test_a_kind_without_a_handler_fails(tmp_path: Path) -> None:
         assert (await kitchen.finished(task.id)).error_code == "INTERNAL"
 
 
-@pytest.mark.spec("GC-STM-016")
+@pytest.mark.spec("GC-STM-116")
 @pytest.mark.parametrize(
     "outcome",
     [
@@ -760,7 +761,7 @@ class FullQueue(Queue):
         return await super().run_timers()
 
 
-@pytest.mark.spec("GC-PER-004")
+@pytest.mark.spec("GC-PER-104")
 async def test_done_work_waits_for_room_on_a_full_disk(tmp_path: Path) -> None:
     held = Held(Succeeded("kept"))
     async with Kitchen(tmp_path / "d.db", {"noop": held}, queue=FullQueue) as kitchen:

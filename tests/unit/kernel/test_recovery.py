@@ -53,7 +53,7 @@ def house(conn: sqlite3.Connection) -> House:
     return House(conn)
 
 
-@pytest.mark.spec("GC-STM-008")
+@pytest.mark.spec("GC-STM-108")
 def test_deaths_are_counted_and_attempts_given_back(house: House) -> None:
     house.submit("a", noop())
     for deaths in (1, 2):
@@ -75,7 +75,7 @@ def test_deaths_are_counted_and_attempts_given_back(house: House) -> None:
     assert events.read_task(house.conn, "a", 0)[-1].state_from == "RUNNING"
 
 
-@pytest.mark.spec("GC-STM-008")
+@pytest.mark.spec("GC-STM-108")
 def test_a_drain_is_no_death(house: House) -> None:
     house.submit("a", noop())
     for _ in range(5):
@@ -85,7 +85,7 @@ def test_a_drain_is_no_death(house: House) -> None:
     assert (house.get("a").deaths, house.get("a").attempt) == (0, 0)
 
 
-@pytest.mark.spec("GC-QUE-014")
+@pytest.mark.spec("GC-QUE-114")
 def test_after_two_deaths_the_innocent_are_told_from_the_guilty(house: House) -> None:
     for name in ("innocent", "guilty"):
         house.submit(name, noop())
@@ -108,7 +108,7 @@ CALLS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.spec("GC-STM-011")
+@pytest.mark.spec("GC-STM-111")
 @pytest.mark.parametrize(("kind", "payload"), CALLS)
 @pytest.mark.parametrize(
     ("step", "state", "code"),
@@ -136,7 +136,7 @@ def test_a_turn_is_queued_again_with_its_running_step(house: House) -> None:
     assert (again.task.id, again.steps["u"].state) == ("a", StepState.RUNNING)
 
 
-@pytest.mark.spec("GC-STM-007")
+@pytest.mark.spec("GC-STM-107")
 def test_a_committed_cancel_survives_the_crash(house: House) -> None:
     house.submit("a", NewTask(kind="exec", payload={"argv": ["true"]}))
     (claimed,) = house.claim()
@@ -156,7 +156,7 @@ def test_a_poisoned_head_lets_the_next_turn_go(house: House) -> None:
     assert [claimed.task.id for claimed in house.claim()] == ["b"]
 
 
-@pytest.mark.spec("GC-STM-010")
+@pytest.mark.spec("GC-STM-110")
 def test_a_worker_of_the_dead_boot_can_write_nothing(house: House) -> None:
     house.submit("a", noop())
     (stale,) = house.claim()

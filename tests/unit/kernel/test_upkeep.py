@@ -60,7 +60,7 @@ def test_a_wait_ends_at_its_instant_and_not_before(conn: sqlite3.Connection) -> 
     assert story(conn, "a")[-1] == "task.requeued"
 
 
-@pytest.mark.spec("GC-STM-012")
+@pytest.mark.spec("GC-STM-112")
 def test_a_deadline_cancels_what_nobody_holds(conn: sqlite3.Connection) -> None:
     submit(conn, "queued", noop(deadline_ms=1_000))
     submit(conn, "delayed", noop(deadline_ms=1_000, delay_ms=5_000))
@@ -73,7 +73,7 @@ def test_a_deadline_cancels_what_nobody_holds(conn: sqlite3.Connection) -> None:
         assert (task.state, task.error_code, task.error) == (TaskState.CANCELED, "DEADLINE", "the deadline passed")
 
 
-@pytest.mark.spec("GC-STM-012")
+@pytest.mark.spec("GC-STM-112")
 def test_a_deadline_asks_the_holder_of_a_running_task_once(conn: sqlite3.Connection) -> None:
     submit(conn, "a", noop(deadline_ms=1_000))
     claimed = claim(conn)
@@ -105,7 +105,7 @@ def test_a_deadline_lets_the_next_turn_of_a_session_go(conn: sqlite3.Connection)
 # -- redrive -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.spec("GC-STM-013")
+@pytest.mark.spec("GC-STM-113")
 @pytest.mark.parametrize(
     ("outcome", "most"), [(REST, 3), (Failed("E", "x"), 1), (Failed("E", "x"), 3)], ids=["failed", "one", "waits"]
 )
@@ -149,7 +149,7 @@ def test_the_journal_is_kept(conn: sqlite3.Connection) -> None:
     assert claim(conn).steps.keys() == {"p"}
 
 
-@pytest.mark.spec("GC-QUE-015")
+@pytest.mark.spec("GC-QUE-115")
 def test_a_turn_that_is_put_back_goes_to_the_tail(conn: sqlite3.Connection) -> None:
     for name in ("one", "two", "three"):
         submit(conn, name, chat_task(name, agent_id=None, session_id="s"))
@@ -167,7 +167,7 @@ def test_the_rank_of_what_is_put_back_is_that_of_a_new_task(conn: sqlite3.Connec
     assert [claim(conn).task.id for _ in range(2)] == ["new", "old"]
 
 
-@pytest.mark.spec("GC-STM-013")
+@pytest.mark.spec("GC-STM-113")
 def test_a_deadline_that_passed_does_not_cancel_what_a_person_put_back(conn: sqlite3.Connection) -> None:
     submit(conn, "a", noop(deadline_ms=1_000))
     commit(conn, upkeep.run_timers, START + 1_000)
@@ -198,7 +198,7 @@ def unknown(conn: sqlite3.Connection, *keys: str) -> None:
     assert get(conn, "a").error_code == "OUTCOME_UNKNOWN"
 
 
-@pytest.mark.spec("GC-STM-014")
+@pytest.mark.spec("GC-STM-114")
 @pytest.mark.parametrize(("happened", "state"), [(True, StepState.DONE), (False, StepState.INTENDED)])
 def test_an_unknown_step_is_settled_before_the_task_is_put_back(
     conn: sqlite3.Connection, happened: bool, state: StepState

@@ -28,7 +28,7 @@ def fill(conn: sqlite3.Connection, count: int) -> None:
     commit(conn, events.append, told, START)
 
 
-@pytest.mark.spec("GC-DATA-008")
+@pytest.mark.spec("GC-DATA-108")
 def test_ids_are_consecutive_and_begin_at_one(conn: sqlite3.Connection) -> None:
     assert (events.head(conn), events.oldest(conn)) == (0, 0)
     assert commit(conn, events.append, [NewEvent(type="a"), NewEvent(type="b")], START) == 2
@@ -84,7 +84,7 @@ def test_a_session_and_a_task_have_their_own_pages(conn: sqlite3.Connection) -> 
     assert events.read_session_to_head(conn, "t", 0, 10) == (events.read_session(conn, "t", 0), 5)
 
 
-@pytest.mark.spec("GC-DATA-009")
+@pytest.mark.spec("GC-DATA-109")
 @pytest.mark.parametrize(
     ("harm", "found"),
     [

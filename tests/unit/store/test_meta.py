@@ -26,7 +26,7 @@ def test_a_value_can_be_set_and_set_again(conn: sqlite3.Connection) -> None:
     assert meta.get(conn, "a") == "2"
 
 
-@pytest.mark.spec("GC-DATA-012")
+@pytest.mark.spec("GC-DATA-112")
 def test_a_log_keeps_its_id_and_knows_how_the_last_stop_was(conn: sqlite3.Connection) -> None:
     assert commit(conn, meta.open_log, "log-1") == ("log-1", True)
     assert commit(conn, meta.open_log, "log-2") == ("log-1", False), "nobody closed it"

@@ -122,7 +122,7 @@ def test_only_text_is_shown_as_text(conn: sqlite3.Connection) -> None:
     assert answer["content"][1] == {"type": "tool_call", "id": "c", "name": "exec", "arguments": {"argv": ["ls"]}}
 
 
-@pytest.mark.spec("GC-DATA-010")
+@pytest.mark.spec("GC-DATA-110")
 def test_a_turn_is_told_the_turns_before_it_and_its_own_input_last(conn: sqlite3.Connection) -> None:
     for text in ("one", "two", "three"):
         say(conn, text)
@@ -132,7 +132,7 @@ def test_a_turn_is_told_the_turns_before_it_and_its_own_input_last(conn: sqlite3
     assert told(conn, claimed.task.id) == ["one", "first", "two", "second", "three"]
 
 
-@pytest.mark.spec("GC-DATA-010")
+@pytest.mark.spec("GC-DATA-110")
 def test_what_waits_is_not_told_and_what_comes_later_changes_nothing(conn: sqlite3.Connection) -> None:
     say(conn, "one")
     say(conn, "two")

@@ -51,7 +51,7 @@ def states(conn: sqlite3.Connection) -> dict[str, str]:
     return {key: step.state.value for key, step in steps.load(conn, 1).items()}
 
 
-@pytest.mark.spec("GC-DATA-011")
+@pytest.mark.spec("GC-DATA-111")
 def test_a_step_goes_from_intent_to_its_end_and_each_move_is_told(conn: sqlite3.Connection, claimed: Claimed) -> None:
     write(conn, claimed, intend("a", evidence={"before": 1}))
     write(conn, claimed, Start("a", {"before": 2}))

@@ -36,7 +36,7 @@ def claim(conn: sqlite3.Connection) -> operations.Claimed:
     return claimed
 
 
-@pytest.mark.spec("GC-DATA-013")
+@pytest.mark.spec("GC-DATA-113")
 @pytest.mark.parametrize(
     "harm",
     [
@@ -114,7 +114,7 @@ def test_a_transition_needs_the_state_and_the_lease_it_leaves(conn: sqlite3.Conn
     assert not commit(conn, tasks.transition, claimed, change, START, rank=0, place=None)
 
 
-@pytest.mark.spec("GC-QUE-005")
+@pytest.mark.spec("GC-QUE-105")
 def test_a_lease_is_extended_while_it_lives_and_not_revived_after(conn: sqlite3.Connection) -> None:
     submit(conn, "a")
     submit(conn, "b")
@@ -163,7 +163,7 @@ def test_lists_are_filtered_and_paged_newest_first(conn: sqlite3.Connection) -> 
     assert ids(kind="noop", state=TaskState.QUEUED, session_id="s", agent_id="default") == ["t3", "t1"]
 
 
-@pytest.mark.spec("GC-QUE-006")
+@pytest.mark.spec("GC-QUE-106")
 def test_the_numbers_of_the_status_page_are_those_of_the_rows(conn: sqlite3.Connection) -> None:
     for n, agent in enumerate(["default", "default", "default", "other"]):
         submit(conn, f"t{n}", agent_id=agent)

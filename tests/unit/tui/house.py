@@ -1,6 +1,8 @@
-"""A daemon made of a script: it keeps sessions, tasks, journals and a numbered log, and does what a test tells it.
+"""A daemon made of a script: it keeps sessions, tasks, journals and a numbered log, and does what a test
+tells it.
 
-It speaks the true frames over a true socket. Turns move only when the test says so: `run`, `say`, `call`, `answer`.
+It speaks the true frames over a true socket. Turns move only when the test says so: `run`, `say`, `call`,
+`answer`.
 """
 
 from __future__ import annotations
@@ -102,7 +104,9 @@ class House:
 
     # What happens to a turn
 
-    async def submit(self, content: str, session_id: str, agent_id: str = "default", key: str | None = None) -> str:
+    async def submit(
+        self, content: str, session_id: str, agent_id: str = "default", key: str | None = None
+    ) -> str:
         """A turn is stored; its task id."""
         task_id = self._add_task(content, session_id, agent_id, key)
         self._add_item(task_id, "user", content)
@@ -112,7 +116,12 @@ class House:
     def _add_task(self, content: str, session_id: str, agent_id: str, key: str | None) -> str:
         task_id = f"task-{len(self.tasks) + 1}"
         if session_id not in self.sessions:
-            self.sessions[session_id] = {"id": session_id, "agent_id": agent_id, "created_at": NOW, "updated_at": NOW}
+            self.sessions[session_id] = {
+                "id": session_id,
+                "agent_id": agent_id,
+                "created_at": NOW,
+                "updated_at": NOW,
+            }
         self.tasks[task_id] = {
             "id": task_id,
             "kind": "chat",
@@ -161,7 +170,10 @@ class House:
     async def replied(self, task_id: str, text: str, *calls: tuple[str, dict[str, Any]]) -> list[str]:
         """The model's reply is in the journal; the keys of the calls, which begin at once."""
         blocks: list[dict[str, Any]] = [{"type": "text", "text": text}] if text else []
-        blocks += [{"type": "tool_call", "id": f"c{n}", "name": call[0], "arguments": call[1]} for n, call in enumerate(calls)]
+        blocks += [
+            {"type": "tool_call", "id": f"c{n}", "name": call[0], "arguments": call[1]}
+            for n, call in enumerate(calls)
+        ]
         llm = next(step for step in reversed(self.journals[task_id]) if step["kind"] == "llm")
         await self._end_step(task_id, llm, "done", {"blocks": blocks, "provider": "mock", "model": "mock-1"})
         keys = []
@@ -187,7 +199,9 @@ class House:
         self.tasks[task_id] |= {"error": error, "error_code": code}
         await self.event("task.failed", task_id, to="FAILED", error=error, error_code=code)
 
-    async def event(self, event_type: str, task_id: str | None, /, to: str | None = None, **payload: Any) -> None:
+    async def event(
+        self, event_type: str, task_id: str | None, /, to: str | None = None, **payload: Any
+    ) -> None:
         """Append to the log, and tell who reads it."""
         task = self.tasks.get(task_id or "", {})
         if to is not None:
@@ -209,15 +223,25 @@ class House:
         await self._tell("session.event", task.get("session_id"), self.log[-1])
 
     async def _begin_step(self, task_id: str, key: str, kind: str, tool: str | None = None) -> None:
-        step = {"key": key, "seq": len(self.journals[task_id]) + 1, "kind": kind, "state": "running", "tool": tool}
+        step = {
+            "key": key,
+            "seq": len(self.journals[task_id]) + 1,
+            "kind": kind,
+            "state": "running",
+            "tool": tool,
+        }
         self.journals[task_id].append(step)
         told = {name: step[name] for name in ("key", "seq", "kind", "tool")}
         await self.event("step.intended", task_id, **told)
         await self.event("step.running", task_id, **told)
 
-    async def _end_step(self, task_id: str, step: dict[str, Any], state: str, result: Mapping[str, Any]) -> None:
+    async def _end_step(
+        self, task_id: str, step: dict[str, Any], state: str, result: Mapping[str, Any]
+    ) -> None:
         step |= {"state": state, "result": result}
-        await self.event(f"step.{state}", task_id, **{name: step[name] for name in ("key", "seq", "kind", "tool")})
+        await self.event(
+            f"step.{state}", task_id, **{name: step[name] for name in ("key", "seq", "kind", "tool")}
+        )
 
     def _add_item(self, task_id: str, role: str, text: str) -> None:
         task = self.tasks[task_id]
@@ -295,7 +319,9 @@ class House:
 
     async def _abort(self, _: Peer, params: dict[str, Any]) -> Any:
         task_id = params["task_id"]
-        await self.event("task.canceled", task_id, to="CANCELED", error_code="CANCELED", reason="aborted by the client")
+        await self.event(
+            "task.canceled", task_id, to="CANCELED", error_code="CANCELED", reason="aborted by the client"
+        )
         self.aborted.put_nowait(task_id)
         return {"aborted": True}
 

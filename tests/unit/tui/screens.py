@@ -1,4 +1,6 @@
-"""The chat on a screen that nobody sees, and ways to wait for what comes on it: by its messages, never by time."""
+"""The chat on a screen that nobody sees, and ways to wait for what comes on it: by its messages, never by
+time.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ from goclaw.tui.transcript import Transcript
 from goclaw.tui.turn import Turn
 
 PATIENCE_S = 30
-_PIECE = re.compile(r'<text class="[^"]*" x="([\d.]+)" y="([\d.]+)" textLength="([\d.]+)"[^>]*>(.*?)</text>', re.DOTALL)
+_PIECE = re.compile(
+    r'<text class="[^"]*" x="([\d.]+)" y="([\d.]+)" textLength="([\d.]+)"[^>]*>(.*?)</text>', re.DOTALL
+)
 
 
 class Screen:

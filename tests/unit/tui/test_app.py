@@ -70,11 +70,17 @@ async def test_tool_calls_are_lines_with_their_state_and_a_short_result() -> Non
     async with house.open(), chat(house, size=(120, 40)) as shown:
         task_id = await begun(shown, house, "Look around")
         await house.say(task_id, "Let me look.")
-        calls = (("read_file", {"file_path": "a.txt"}), ("exec", {"argv": ["rm", "b c"]}), ("read_file", {"file_path": "z"}))
+        calls = (
+            ("read_file", {"file_path": "a.txt"}),
+            ("exec", {"argv": ["rm", "b c"]}),
+            ("read_file", {"file_path": "z"}),
+        )
         read, removed, missing = await house.replied(task_id, "Let me look.", *calls)
         await shown.sees("read_file a.txt running", "exec rm 'b c' running")
         await house.called(task_id, read, "done", "     1\thello\n     2\tyou\n     3\tall")
-        await house.called(task_id, removed, "failed", "denied by policy: no pattern covers it", "POLICY_DENIED")
+        await house.called(
+            task_id, removed, "failed", "denied by policy: no pattern covers it", "POLICY_DENIED"
+        )
         await house.called(task_id, missing, "failed", "z does not exist", "TOOL_FAILED")
         await shown.sees(
             "\u2713 read_file a.txt 1 hello (+2 lines)",
@@ -85,7 +91,10 @@ async def test_tool_calls_are_lines_with_their_state_and_a_short_result() -> Non
         await house.say(task_id, "There.")
         await house.answer(task_id, "There.")
         await shown.sees("There.", "ready")
-        order = [shown.flat.index(words) for words in ("Let me look.", "a.txt", "rm 'b c'", "read_file z", "There.")]
+        order = [
+            shown.flat.index(words)
+            for words in ("Let me look.", "a.txt", "rm 'b c'", "read_file z", "There.")
+        ]
         assert order == sorted(order)
 
 
@@ -297,7 +306,10 @@ async def test_a_replaced_log_is_read_anew() -> None:
 async def test_a_home_that_nobody_serves_is_called_so_and_how_to_help_it() -> None:
     house = House()
     gone = Target("http://127.0.0.1:9", None, guessed=True)
-    async with house.open(), screen(lambda: house.daemon.target() if house.up else gone, QuickClock()) as shown:
+    async with (
+        house.open(),
+        screen(lambda: house.daemon.target() if house.up else gone, QuickClock()) as shown,
+    ):
         await house.stop()
         await shown.sees("daemon gone", "goclaw daemon start")
         await house.start()
@@ -417,7 +429,9 @@ async def test_a_message_that_is_refused_says_why_and_comes_back_to_the_line() -
 
 
 @pytest.mark.spec("GC-TUI-017")
-async def test_without_colour_no_colour_is_sent_and_every_state_has_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_colour_no_colour_is_sent_and_every_state_has_a_word(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     house = House()
     async with house.open(), chat(house, color=False) as shown:
@@ -425,8 +439,12 @@ async def test_without_colour_no_colour_is_sent_and_every_state_has_a_word(monke
         (key,) = await house.replied(task_id, "", ("exec", {"argv": ["rm"]}))
         await house.called(task_id, key, "failed", "denied by policy: no", "POLICY_DENIED")
         await shown.sees("exec rm denied: no", "working", "connected")
-        colours = set(re.findall(r"fill: ?#([0-9a-f]{2})([0-9a-f]{2})([0-9a-f]{2})", shown.app.export_screenshot()))
-        assert all(max(int(one, 16) for one in c) - min(int(one, 16) for one in c) < 8 for c in colours), colours
+        colours = set(
+            re.findall(r"fill: ?#([0-9a-f]{2})([0-9a-f]{2})([0-9a-f]{2})", shown.app.export_screenshot())
+        )
+        assert all(max(int(one, 16) for one in c) - min(int(one, 16) for one in c) < 8 for c in colours), (
+            colours
+        )
 
 
 @pytest.mark.spec("GC-TUI-018")
@@ -445,7 +463,9 @@ async def test_help_names_every_command_and_unknown_turns_are_adopted() -> None:
     house = House()
     async with house.open(), chat(house, start=Start(session="s"), size=(100, 40)) as shown:
         await shown.type("/help")
-        await shown.sees("/agent NAME", "/agents", "/new", "/session ID", "/cancel [all]", "/help", "/quit", "Ctrl+J")
+        await shown.sees(
+            "/agent NAME", "/agents", "/new", "/session ID", "/cancel [all]", "/help", "/quit", "Ctrl+J"
+        )
         task_id = await house.submit("from another terminal", "s")
         await shown.sees("from another terminal")
         await house.run(task_id)

@@ -47,7 +47,7 @@ def test_a_request_without_an_id_is_not_answered() -> None:
     assert parse_frame(frame(id=None)).answered
 
 
-@pytest.mark.spec("GC-PER-009")
+@pytest.mark.spec("GC-ACP-301")
 @pytest.mark.parametrize("request_id", [1, -1, 0, 1.5, "a", "", 2**70])
 def test_an_id_is_given_back_as_it_came_and_may_come_again(request_id: Any) -> None:
     for _ in range(2):
@@ -79,7 +79,7 @@ MALFORMED = [
 ]
 
 
-@pytest.mark.spec("GC-PER-009")
+@pytest.mark.spec("GC-ACP-301")
 @pytest.mark.parametrize("text", MALFORMED)
 def test_what_is_no_json_is_a_parse_error(text: str | bytes) -> None:
     with pytest.raises(ParseFailed) as refused:
@@ -105,7 +105,7 @@ INVALID = [
 ]
 
 
-@pytest.mark.spec("GC-PER-009")
+@pytest.mark.spec("GC-ACP-301")
 @pytest.mark.parametrize("text", INVALID)
 def test_what_is_no_request_is_an_invalid_request(text: str) -> None:
     with pytest.raises(InvalidFrame) as refused:
@@ -125,13 +125,13 @@ def test_params_are_an_object(params: Any) -> None:
     assert refused.value.data["id"] == 1
 
 
-@pytest.mark.spec("GC-PER-010")
+@pytest.mark.spec("GC-ACP-302")
 @pytest.mark.parametrize("depth", [3, DEPTH - 1, DEPTH])
 def test_nesting_up_to_the_limit_is_taken(depth: int) -> None:
     assert parse_frame(nested(depth)).method == "m"
 
 
-@pytest.mark.spec("GC-PER-010")
+@pytest.mark.spec("GC-ACP-302")
 @pytest.mark.parametrize("depth", [DEPTH + 1, 40, 500])
 def test_deeper_nesting_is_an_invalid_request_with_its_id(depth: int) -> None:
     with pytest.raises(InvalidFrame, match="deeper than 32") as refused:
@@ -139,7 +139,7 @@ def test_deeper_nesting_is_an_invalid_request_with_its_id(depth: int) -> None:
     assert refused.value.data["id"] == 1
 
 
-@pytest.mark.spec("GC-PER-010")
+@pytest.mark.spec("GC-ACP-302")
 def test_nesting_beyond_the_parser_is_an_invalid_request_too() -> None:
     with pytest.raises(InvalidFrame, match="deeper than 32"):
         parse_frame(nested(100_000))
@@ -156,7 +156,7 @@ def test_a_wide_frame_is_not_a_deep_one() -> None:
 BAD_TEXT = [r'"\u0000"', r'"a\u0000b"', r'"\ud800"', r'"\udfff"', r'"\ud83dx"', r'["ok", {"k": "\udc00"}]']
 
 
-@pytest.mark.spec("GC-PER-011")
+@pytest.mark.spec("GC-ACP-303")
 @pytest.mark.parametrize("text", BAD_TEXT)
 def test_nul_and_lone_surrogates_are_refused_in_values_and_in_names(text: str) -> None:
     with pytest.raises(InvalidFrame, match="no NUL"):
@@ -205,7 +205,7 @@ def test_no_input_raises_anything_else(text: str | bytes) -> None:
         json.loads(error_frame(None, refused))
 
 
-@pytest.mark.spec("GC-PER-012")
+@pytest.mark.spec("GC-ACP-304")
 def test_an_error_says_its_number_its_word_and_whether_to_try_again() -> None:
     shown = json.loads(error_frame(7, Conflict("no", id="hidden", state="RUNNING")))
     assert shown == {
@@ -219,7 +219,7 @@ def test_an_error_says_its_number_its_word_and_whether_to_try_again() -> None:
     }
 
 
-@pytest.mark.spec("GC-PER-012")
+@pytest.mark.spec("GC-ACP-304")
 @pytest.mark.parametrize(
     ("error", "code", "retryable"),
     [

@@ -34,7 +34,7 @@ def test_defaults_are_filled_in() -> None:
     assert many.tasks == [TaskSubmit(kind="noop", payload={"result": [1]}, priority=3)]
 
 
-@pytest.mark.spec("GC-PER-013")
+@pytest.mark.spec("GC-ACP-305")
 def test_an_unknown_parameter_is_refused_with_those_that_are_known() -> None:
     error = refused(TaskWait, {"task_id": "t", "timeout": 5})
     assert error.message == "timeout: unknown parameter; known are task_id, timeout_ms"
@@ -42,7 +42,7 @@ def test_an_unknown_parameter_is_refused_with_those_that_are_known() -> None:
     assert refused(Nothing, {"a": 1}).message == "a: unknown parameter; known are none"
 
 
-@pytest.mark.spec("GC-PER-013")
+@pytest.mark.spec("GC-ACP-305")
 @pytest.mark.parametrize("kind", ALL, ids=[kind.__name__ for kind in ALL])
 def test_every_method_refuses_what_it_does_not_know(kind: Any) -> None:
     assert kind.__pydantic_config__ == {"extra": "forbid", "strict": True}
@@ -73,7 +73,7 @@ STRICT: list[tuple[Any, dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.spec("GC-PER-013")
+@pytest.mark.spec("GC-ACP-305")
 @pytest.mark.parametrize(("kind", "params", "field"), STRICT)
 def test_types_are_strict(kind: Any, params: dict[str, Any], field: str) -> None:
     error = refused(kind, params)
