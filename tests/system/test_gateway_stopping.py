@@ -45,6 +45,7 @@ async def until_closed(client: Speaker) -> tuple[list[Frame], int]:
 
 
 @pytest.mark.spec("GC-RUN-210")
+@pytest.mark.spec("GC-OBS-201")
 async def test_a_drain_lets_short_work_end_hands_long_work_back_and_shows_both(tmp_path: Path) -> None:
     home = tmp_path / "home"
     with RunningDaemon(home, env={"GOCLAW_DRAIN_TIMEOUT_SECONDS": "2"}) as daemon:

@@ -186,11 +186,13 @@ def test_a_task_that_waits_for_its_next_try_keeps_its_due_time_over_a_kill(place
         daemon.kill()
     with place.serve() as daemon:
         after = daemon.call("task.get", task_id=task_id)
-        assert (after["available_at"], after["deaths"]) == (before["available_at"], 0)
-        assert daemon.wait(task_id)["state"] == "DEAD_LETTER"
+        # A slow machine may start so late that the wait is over.
+        assert after["state"] != "RETRY_WAIT" or after["available_at"] == before["available_at"]
+        task = daemon.wait(task_id)
+        assert (task["state"], task["attempt"], task["deaths"]) == ("DEAD_LETTER", 2, 0)
         events = daemon.call("task.events", task_id=task_id)["events"]
-    second = [event for event in events if event["event_type"] == "task.claimed"][1]
-    assert second["created_at"] >= before["available_at"]
+    woken = next(event for event in events if event["event_type"] == "task.requeued")
+    assert woken["created_at"] >= before["available_at"]
 
 
 def waits(daemon: RunningDaemon, task_id: str) -> Any:

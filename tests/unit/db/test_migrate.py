@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -250,14 +249,6 @@ def test_a_migration_that_fails_leaves_the_schema_as_it_was(tmp_path: Path) -> N
         names = {row[0] for row in conn.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         assert names == {"a", "schema_migrations"}
         assert pragma(conn, "user_version") == 1
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root opens any file")
-def test_a_file_that_may_not_be_read_is_said_to_be_so(tmp_path: Path) -> None:
-    path = made(tmp_path / "goclaw.db")
-    path.chmod(0)
-    with pytest.raises(StoreOpen, match="Permission denied"):
-        open_checked(path, FakeClock())
 
 
 def test_a_folder_in_the_place_of_the_file_cannot_be_opened(tmp_path: Path) -> None:

@@ -457,7 +457,9 @@ class TaskMachine(RuleBasedStateMachine):
                 key=key, kind="tool", request={}, request_hash="h", tool="exec", effect=Effect.UNSAFE, running=running
             )
             task.steps[key] = "running" if running else "intended"
-        journal = commit(self.conn, operations.record, task.held.stored, [entry], self.now.wall)
+        changed = commit(self.conn, operations.record, task.held.stored, [entry], self.now.wall)
+        assert {key: step.state.value for key, step in changed.items()} == {entry.key: task.steps[entry.key]}
+        journal = steps.load(self.conn, task.held.task.key)
         assert {key: step.state.value for key, step in journal.items()} == task.steps
 
     @precondition(lambda self: self.tasks)
@@ -651,7 +653,7 @@ class TaskMachine(RuleBasedStateMachine):
 @pytest.mark.timeout(3_600 if LONG else 120)
 def test_the_machine_keeps_to_its_model() -> None:
     profile = settings(
-        max_examples=1_000 if LONG else 110,
+        max_examples=1_000 if LONG else 80,
         stateful_step_count=150 if LONG else 50,
         deadline=None,
         suppress_health_check=list(HealthCheck),

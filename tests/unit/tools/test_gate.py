@@ -317,6 +317,10 @@ async def test_only_verifiable_effects_have_evidence_and_a_probe(house: House) -
     assert [event for event, _ in house.logged] == ["tool.evidence_failed", "tool.probe_failed"]
 
 
+def _write(path: str, text: str) -> None:
+    Path(path).write_text(text)
+
+
 @pytest.mark.parametrize(
     ("tool", "arguments"),
     [("list_directory", {"path": "."}), ("glob", {"pattern": "*"}), ("grep", {"pattern": "needle"})],
@@ -324,7 +328,7 @@ async def test_only_verifiable_effects_have_evidence_and_a_probe(house: House) -
 async def test_a_file_name_that_is_no_text_does_not_spoil_the_journal(
     house: House, tool: str, arguments: dict[str, Any]
 ) -> None:
-    Path(os.fsdecode(os.fsencode(house.folder) + b"/\xff.txt")).write_text("needle")
+    _write(os.fsdecode(os.fsencode(house.folder) + b"/\xff.txt"), "needle")
     output = await house.call(tool, **arguments)
     assert "\\udcff.txt" in output.text
     assert canonical_json(output.as_json()).encode()

@@ -231,7 +231,7 @@ class House:
             "tool": tool,
         }
         self.journals[task_id].append(step)
-        told = {name: step[name] for name in ("key", "seq", "kind", "tool")}
+        told: dict[str, Any] = {name: step[name] for name in ("key", "seq", "kind", "tool")}
         await self.event("step.intended", task_id, **told)
         await self.event("step.running", task_id, **told)
 

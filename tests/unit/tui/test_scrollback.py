@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from textual.app import App, ComposeResult
 from textual.message import Message
 from textual.pilot import Pilot
 
+import goclaw.tui
 from goclaw.tui.scrollback import LINES, Scrollback
 from goclaw.tui.transcript import BLOCKS, Transcript
 from goclaw.tui.turn import Step, Turn, TurnState
@@ -20,6 +22,8 @@ ANSWER = "# Title\n\nSome **bold** words and `code`.\n\n- one\n- two\n\n```pytho
 
 class Bare(App[None]):
     """A transcript and nothing else."""
+
+    CSS_PATH = Path(goclaw.tui.__file__).with_name("goclaw.tcss")
 
     def compose(self) -> ComposeResult:
         yield Transcript()
@@ -48,7 +52,7 @@ def turn(number: int, text: str = ANSWER, state: TurnState = TurnState.DONE, pla
 
 
 @asynccontextmanager
-async def bare(size: tuple[int, int] = (60, 20)) -> AsyncIterator[tuple[Transcript, Pilot[None], "Until"]]:
+async def bare(size: tuple[int, int] = (60, 20)) -> AsyncIterator[tuple[Transcript, Pilot[None], Until]]:
     stirred = asyncio.Event()
 
     def stir(_: Message) -> None:

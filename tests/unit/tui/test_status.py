@@ -26,9 +26,10 @@ def standing(**given: object) -> Standing:
 
 
 def test_it_says_who_where_with_what_and_how_it_stands() -> None:
-    assert line(standing(), 80).plain.split() == (
-        "coder \u00b7 claude \u00b7 tui-0123456789ab \u00b7 policy 70185db1 ready \u00b7 \u25cf connected".split()
-    )
+    words = "coder \u00b7 claude \u00b7 tui-0123456789ab \u00b7 policy 70185db1"
+    shown = line(standing(), 80).plain
+    assert (shown[: len(words) + 1], len(shown)) == (f" {words}", 80)
+    assert shown.endswith(" ready \u00b7 \u25cf connected ")
     assert "claude-5" in line(standing(model="claude-5"), 80).plain
     assert "running 12 s \u00b7 1 queued" in line(standing(turns=(RUNNING, QUEUED)), 120).plain
 

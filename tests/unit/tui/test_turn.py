@@ -13,10 +13,10 @@ from goclaw.tui.turn import Called, Said, Turn, TurnState, on_delta, on_event, p
 BEGUN = Turn(key="k", prompt="hi", state=TurnState.QUEUED, task_id="t")
 
 
-def event(kind: str, to: str | None = None, at: int = 5, **payload: Any) -> Event:
+def event(event_type: str, to: str | None = None, /, at: int = 5, **payload: Any) -> Event:
     return Event(
         event_id=1,
-        event_type=kind,
+        event_type=event_type,
         task_id="t",
         session_id="s",
         state_from=None,
