@@ -43,7 +43,7 @@ async def chat(find: Find, start: Start) -> int:
 
 
 async def _leave_with_the_terminal(app: ChatApp, clock: Clock) -> None:
-    """End with a terminal that was closed without a signal; its driver would read end-of-file for ever, at full speed."""
+    """End with a terminal that closed without a signal: its driver would read end-of-file for ever, at full speed."""
     while os.isatty(sys.stdin.fileno()):
         await clock.sleep(TERMINAL_CHECK_MS)
     app.exit(HUNG_UP)

@@ -179,6 +179,10 @@ class Terminal:
                 raise AssertionError(f"{words!r} never came; the end of it:\n{self.words[-2_000:]}")
         return at + len(words)
 
+    def close(self) -> None:
+        """Close the terminal under it, as when a window or a connection is gone."""
+        os.dup2(os.open(os.devnull, os.O_RDWR), self._fd)
+
     def end(self) -> int:
         """Read to the end; the exit code."""
         while self._read():
@@ -264,3 +268,11 @@ def test_a_terminated_chat_puts_the_terminal_back_in_order(home: Path) -> None:
         assert tty.end() == 143
         assert "\x1b[?1049l" in tty.seen
         assert "\x1b[?25h" in tty.seen[tty.seen.rfind("\x1b[?1049l") - 200 :], "the cursor is visible again"
+
+
+@pytest.mark.spec("GC-TUI-020")
+def test_a_chat_ends_with_its_terminal(home: Path) -> None:
+    with terminal(home, {}) as tty:
+        tty.until("connected")
+        tty.close()
+        assert tty.process.wait(PATIENCE_S) != 0
