@@ -53,9 +53,7 @@ def licence_of(package: str) -> str:
     about = metadata(package)
     if expression := about.get_all("License-Expression", []):
         return str(expression[0])
-    classifiers = [
-        text.rsplit(" :: ", 1)[-1] for text in about.get_all("Classifier", []) if "License ::" in text
-    ]
+    classifiers = [text.rsplit(" :: ", 1)[-1] for text in about.get_all("Classifier", []) if "License ::" in text]
     words = [text for text in classifiers if text != "OSI Approved"] or about.get_all("License", [])
     return " AND ".join(IN_WORDS.get(text, text) for text in words)
 
@@ -65,9 +63,7 @@ def permitted(expression: str) -> bool:
     if expression in PERMISSIVE:
         return True
     if " OR " in expression:
-        return any(
-            part.strip() in PERMISSIVE for part in expression.split(" OR ") if " AND " not in expression
-        )
+        return any(part.strip() in PERMISSIVE for part in expression.split(" OR ") if " AND " not in expression)
     return all(part.strip() in PERMISSIVE for part in expression.split(" AND "))
 
 

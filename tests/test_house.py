@@ -6,11 +6,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 import goclaw
-
-pytestmark = pytest.mark.spec("GC-REL-003")
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "goclaw").rglob("*.py"))

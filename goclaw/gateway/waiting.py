@@ -42,9 +42,7 @@ class Waiters:
     def close(self) -> None:
         """The daemon stops: who waits is told so, in the next round of the loop, and who comes later at once."""
         self._closed = True
-        for future in [future for waiting in self._waiting.values() for future in waiting]:
-            if not future.done():
-                future.set_exception(ShuttingDown("the daemon stops; the task goes on after the restart"))
+        self._look_again()
 
     async def wait(self, task_id: str, timeout_ms: int | None) -> Task:
         """The task once it is terminal. Raises NotFound, ShuttingDown, or WaitTimeout when the time is over."""
@@ -60,9 +58,10 @@ class Waiters:
                             raise NotFound(f"there is no task {task_id}", task_id=task_id)
                         if stored.task.state in TERMINAL:
                             return stored.task
+                        if not self._closed:
+                            await future
                         if self._closed:
-                            raise ShuttingDown
-                        await future
+                            raise ShuttingDown("the daemon stops; the task goes on after the restart")
                     finally:
                         self._forget(task_id, future)
         except TimeoutError:

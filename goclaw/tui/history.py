@@ -12,9 +12,7 @@ _DENIED = "denied by policy"
 _UNKNOWN = "The outcome of this call is unknown"
 
 
-def turns_of(
-    items: Sequence[Mapping[str, Any]], tasks: Sequence[Mapping[str, Any]], plain: bool = False
-) -> list[Turn]:
+def turns_of(items: Sequence[Mapping[str, Any]], tasks: Sequence[Mapping[str, Any]], plain: bool = False) -> list[Turn]:
     """The turns, oldest first: `items` as session.history gives them, `tasks` the session's turns as tasks.
 
     A task that is no turn of `items` counts only while it is not over. A turn whose task is not told has

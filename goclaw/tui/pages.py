@@ -95,7 +95,4 @@ def banner(state: LinkState, reason: str) -> Content:
 
 
 def _table(rows: Iterable[tuple[str, str]]) -> list[Content]:
-    return [
-        Content.assemble((f"  {left:<21}", "$text-accent"), (right, "$foreground 60%"))
-        for left, right in rows
-    ]
+    return [Content.assemble((f"  {left:<21}", "$text-accent"), (right, "$foreground 60%")) for left, right in rows]

@@ -17,9 +17,7 @@ from goclaw.tui.theme import THEME
 CODE_THEME = "nord-darker"
 
 
-def markdown_strips(
-    text: str, width: int, console: Console, colours: Mapping[str, str], base: Style
-) -> list[Strip]:
+def markdown_strips(text: str, width: int, console: Console, colours: Mapping[str, str], base: Style) -> list[Strip]:
     """`text` as lines of at most `width` cells. `colours` are the names of the screen's theme; `base` lies
     below.
     """

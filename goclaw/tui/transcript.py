@@ -138,11 +138,7 @@ class Transcript(VerticalScroll, can_focus=False):
     @property
     def blocks(self) -> int:
         """How many blocks there are."""
-        return (
-            self._scrollback.blocks
-            + len(self.query(Note))
-            + sum(view.blocks for view in self._views.values())
-        )
+        return self._scrollback.blocks + len(self.query(Note)) + sum(view.blocks for view in self._views.values())
 
     async def clear(self, session_id: str) -> None:
         """Show nothing; what comes now is of this session."""

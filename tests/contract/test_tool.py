@@ -71,9 +71,7 @@ async def bench(home: Path) -> Bench:
     sandbox = ProcessSandbox(home_mark=f"test-{home}", workspace=str(folder), clock=SystemClock())
     workspace = Workspace(str(home), str(folder))
     tools = builtin_tools(workspace, sandbox, artifacts, Outputs(artifacts, lambda text: text))
-    context = CallContext(
-        task_id="t", session_id=None, agent_id="default", attempt=1, effect_key=f"key-{home}"
-    )
+    context = CallContext(task_id="t", session_id=None, agent_id="default", attempt=1, effect_key=f"key-{home}")
     return Bench(tools, folder, context)
 
 
@@ -94,9 +92,7 @@ def test_the_parameters_are_a_closed_valid_schema_that_takes_the_example(bench: 
 
 
 @pytest.mark.parametrize("name", TABLE)
-async def test_a_call_says_what_it_would_touch_resolved_and_under_its_capability(
-    bench: Bench, name: str
-) -> None:
+async def test_a_call_says_what_it_would_touch_resolved_and_under_its_capability(bench: Bench, name: str) -> None:
     accesses = await bench.tools[name].accesses(EXAMPLES[name], bench.context)
     assert accesses
     for access in accesses:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.mock_llm.faulty import Answer, FaultyServer, faulty, sse
-from tests.system.running import RpcFailed, RunningDaemon
+from tests.system.running import RpcFailed, RunningDaemon, wait_until
 from tests.system.scripted_llm import ScriptedLLM
 from tests.system.speaking import Frame, speak
 
@@ -238,8 +238,11 @@ def test_a_method_that_the_policy_does_not_allow_is_4030_and_in_the_audit(tmp_pa
             error = caught.value.error
             told = (error["code"], error["data"]["code"], error["data"]["capability"])
             assert told == (4030, "POLICY_DENIED", capability)
-        rows = daemon.call("audit.tail")["rows"]
         assert daemon.call("task.list") == {"tasks": []}
-    audited = [(row["subject"], row["capability"], row["verdict"]) for row in rows]
-    assert ("client", "acp.mutate", "deny") in audited
-    assert ("client", "tools.cron", "deny") in audited
+
+        def audited() -> bool:
+            rows = daemon.call("audit.tail")["rows"]
+            told = {(row["subject"], row["capability"], row["verdict"]) for row in rows}
+            return {("client", "acp.mutate", "deny"), ("client", "tools.cron", "deny")} <= told
+
+        wait_until(audited, "both denials are in the audit")

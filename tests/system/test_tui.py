@@ -29,9 +29,7 @@ from tests.unit.tui.screens import Screen, screen
 
 PATIENCE_S = 60
 AGENTS = "agents:\n  coder: {display_name: Coder, soul: You write code.}\n"
-_ESCAPE = re.compile(
-    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|P[^\x1b]*\x1b\\|[ -/]*[0-Z\\^_`-~])"
-)
+_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|P[^\x1b]*\x1b\\|[ -/]*[0-Z\\^_`-~])")
 _COLOUR = re.compile(r"\x1b\[(?:[0-9;:]*[;:])?(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])(?:[;:][0-9;:]*)?m")
 
 
@@ -70,17 +68,13 @@ async def test_directives_run_tools_and_a_plain_prompt_is_told_how_to_get_a_mode
         await shown.type("/read_file file_path=a.txt")
         await shown.sees("\u2713 read_file a.txt 1 hello from the file", "ready")
         await shown.until(lambda: shown.flat.count("hello from the file") == 2)
-        assert shown.flat.index("\u2713 read_file") < shown.flat.rindex("hello from the file"), (
-            "calls stand first"
-        )
+        assert shown.flat.index("\u2713 read_file") < shown.flat.rindex("hello from the file"), "calls stand first"
         await shown.type('/exec {"argv":["rm","-r","/"]}')
         await shown.sees("\u2298 exec rm -r / denied: no pattern of exec.allow covers", "ready")
         await shown.type("/read_file file_path=b.txt")
         await shown.sees("\u2717 read_file b.txt failed:", "does not exist", "ready")
         await shown.type("How are you?")
-        await shown.sees(
-            "\u2717 No model is configured, so a plain prompt cannot be answered.", "NO_PROVIDER"
-        )
+        await shown.sees("\u2717 No model is configured, so a plain prompt cannot be answered.", "NO_PROVIDER")
         states = [turn.state for turn in shown.turns]
         assert states == [TurnState.DONE, TurnState.DONE, TurnState.DONE, TurnState.FAILED]
 
@@ -226,9 +220,7 @@ def terminal(home: Path, env: Mapping[str, str]) -> Iterator[Terminal]:
         process.kill()
         process.wait()
         os.close(ours)
-        subprocess.run(
-            [*command, "daemon", "stop", "--now"], env=environ, cwd=home, check=True, capture_output=True
-        )
+        subprocess.run([*command, "daemon", "stop", "--now"], env=environ, cwd=home, check=True, capture_output=True)
 
 
 @pytest.mark.spec("GC-TUI-019")

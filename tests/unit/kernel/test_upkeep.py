@@ -8,12 +8,12 @@ import pytest
 
 from goclaw.core.intake import chat_task
 from goclaw.core.outcome import Failed, Outcome, Succeeded
-from goclaw.core.step import Effect, Intend, StepState
+from goclaw.core.step import Effect, End, Intend, JournalEntry, StepState
 from goclaw.core.task import NewTask, Task, TaskState
 from goclaw.errors import BadRequest, Conflict, NotFound
 from goclaw.kernel import operations, upkeep
 from goclaw.kernel.operations import Claimed
-from goclaw.store import events, steps, tasks
+from goclaw.store import events, sessions, steps, tasks
 from tests.fakes_clock import START
 from tests.scratch import BOUNDS, HOLDER, at, commit, noop
 
@@ -214,6 +214,41 @@ def test_an_unknown_step_is_settled_before_the_task_is_put_back(
     assert claim(conn).steps["u"].state is state
     with pytest.raises(Conflict, match="running"):
         commit(conn, upkeep.settle_step, "a", None, True, None, START)
+
+
+@pytest.mark.spec("GC-STM-114")
+@pytest.mark.parametrize(("happened", "state"), [(True, StepState.DONE), (False, StepState.FAILED)])
+def test_what_a_model_was_told_of_a_step_stays_and_the_word_is_said_in_the_session(
+    conn: sqlite3.Connection, happened: bool, state: StepState
+) -> None:
+    submit(conn, "a", chat_task("go", agent_id=None, session_id="s"))
+    claimed = claim(conn)
+    llm = Intend(key="l", kind="llm", request={}, request_hash="h", running=True)
+    unsafe = Intend(
+        key="u", kind="tool", request={"argv": ["pay"]}, request_hash="h", tool="exec", effect=Effect.UNSAFE
+    )
+    told: list[JournalEntry] = [
+        unsafe,
+        End("u", StepState.UNKNOWN, {"text": "nobody knows"}),
+        llm,
+        End("l", StepState.DONE, {}),
+    ]
+    commit(conn, operations.record, claimed.stored, told, START)
+    commit(conn, operations.finish, claimed.stored, REST, 0.0, START)
+    commit(conn, upkeep.settle_step, "a", None, happened, {"data": {"result": "receipt 7"}}, START)
+    step = steps.load(conn, claimed.task.key)["u"]
+    assert (step.state, step.result) == (state, {"text": "nobody knows"})
+    key = claimed.stored.session_key
+    assert key is not None
+    note = sessions.history(conn, key, 10, None)[-1]
+    assert note["role"] == "system"
+    assert "pay" in note["text"]
+    assert "receipt 7" in note["text"]
+    commit(conn, upkeep.ask_redrive, "a", START)
+    bounds = sessions.turn_bounds(conn, key, claimed.task.key)
+    assert [message.text for message in sessions.turn_history(conn, key, *bounds)] == ["go"], (
+        "its own prompt is as it was"
+    )
 
 
 def test_several_unknown_steps_are_settled_by_name(conn: sqlite3.Connection) -> None:

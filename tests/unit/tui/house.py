@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+from websockets.exceptions import ConnectionClosed
+
 from tests.unit.client.conftest import FakeDaemon, Peer, Refusal
 
 NOW = 1_789_948_800_000
@@ -104,9 +106,7 @@ class House:
 
     # What happens to a turn
 
-    async def submit(
-        self, content: str, session_id: str, agent_id: str = "default", key: str | None = None
-    ) -> str:
+    async def submit(self, content: str, session_id: str, agent_id: str = "default", key: str | None = None) -> str:
         """A turn is stored; its task id."""
         task_id = self._add_task(content, session_id, agent_id, key)
         self._add_item(task_id, "user", content)
@@ -171,8 +171,7 @@ class House:
         """The model's reply is in the journal; the keys of the calls, which begin at once."""
         blocks: list[dict[str, Any]] = [{"type": "text", "text": text}] if text else []
         blocks += [
-            {"type": "tool_call", "id": f"c{n}", "name": call[0], "arguments": call[1]}
-            for n, call in enumerate(calls)
+            {"type": "tool_call", "id": f"c{n}", "name": call[0], "arguments": call[1]} for n, call in enumerate(calls)
         ]
         llm = next(step for step in reversed(self.journals[task_id]) if step["kind"] == "llm")
         await self._end_step(task_id, llm, "done", {"blocks": blocks, "provider": "mock", "model": "mock-1"})
@@ -199,9 +198,7 @@ class House:
         self.tasks[task_id] |= {"error": error, "error_code": code}
         await self.event("task.failed", task_id, to="FAILED", error=error, error_code=code)
 
-    async def event(
-        self, event_type: str, task_id: str | None, /, to: str | None = None, **payload: Any
-    ) -> None:
+    async def event(self, event_type: str, task_id: str | None, /, to: str | None = None, **payload: Any) -> None:
         """Append to the log, and tell who reads it."""
         task = self.tasks.get(task_id or "", {})
         if to is not None:
@@ -235,13 +232,9 @@ class House:
         await self.event("step.intended", task_id, **told)
         await self.event("step.running", task_id, **told)
 
-    async def _end_step(
-        self, task_id: str, step: dict[str, Any], state: str, result: Mapping[str, Any]
-    ) -> None:
+    async def _end_step(self, task_id: str, step: dict[str, Any], state: str, result: Mapping[str, Any]) -> None:
         step |= {"state": state, "result": result}
-        await self.event(
-            f"step.{state}", task_id, **{name: step[name] for name in ("key", "seq", "kind", "tool")}
-        )
+        await self.event(f"step.{state}", task_id, **{name: step[name] for name in ("key", "seq", "kind", "tool")})
 
     def _add_item(self, task_id: str, role: str, text: str) -> None:
         task = self.tasks[task_id]
@@ -261,7 +254,10 @@ class House:
     async def _tell(self, method: str, session_id: str | None, params: dict[str, Any]) -> None:
         for peer, wanted in tuple(self._readers):
             if wanted == session_id:
-                await peer.notify(method, params)
+                try:
+                    await peer.notify(method, params)
+                except ConnectionClosed:
+                    self._readers.remove((peer, wanted))
 
     # What it answers
 
@@ -319,9 +315,7 @@ class House:
 
     async def _abort(self, _: Peer, params: dict[str, Any]) -> Any:
         task_id = params["task_id"]
-        await self.event(
-            "task.canceled", task_id, to="CANCELED", error_code="CANCELED", reason="aborted by the client"
-        )
+        await self.event("task.canceled", task_id, to="CANCELED", error_code="CANCELED", reason="aborted by the client")
         self.aborted.put_nowait(task_id)
         return {"aborted": True}
 

@@ -24,9 +24,9 @@ from goclaw.tui.transcript import Transcript
 from goclaw.tui.turn import Turn
 
 PATIENCE_S = 30
-_PIECE = re.compile(
-    r'<text class="[^"]*" x="([\d.]+)" y="([\d.]+)" textLength="([\d.]+)"[^>]*>(.*?)</text>', re.DOTALL
-)
+_PIECE = re.compile(r'<text class="[^"]*" x="([\d.]+)" y="([\d.]+)"[^>]*>(.*?)</text>', re.DOTALL)
+_CELL = 12.2
+"""How wide a cell is in an exported picture."""
 
 
 class Screen:
@@ -63,10 +63,11 @@ class Screen:
     @property
     def text(self) -> str:
         """What a person sees."""
-        rows: dict[float, list[tuple[float, str]]] = {}
-        for x, y, _, words in _PIECE.findall(self.app.export_screenshot()):
-            rows.setdefault(float(y), []).append((float(x), html.unescape(words).replace("\xa0", " ")))
-        return "\n".join("".join(words for _, words in sorted(rows[y])).rstrip() for y in sorted(rows))
+        rows: dict[float, str] = {}
+        for x, y, words in _PIECE.findall(self.app.export_screenshot()):
+            row = rows.get(float(y), "").ljust(round(float(x) / _CELL))
+            rows[float(y)] = row + html.unescape(words).replace("\xa0", " ")
+        return "\n".join(rows[y].rstrip() for y in sorted(rows))
 
     @property
     def flat(self) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Any
 
 import pytest
+from textual.notifications import Notification
 
 from goclaw.client import Target
 from goclaw.tui.blocks import Answer, PlainAnswer
@@ -13,7 +15,7 @@ from goclaw.tui.desk import Start
 from goclaw.tui.prompt import PromptBox
 from goclaw.tui.transcript import Transcript
 from goclaw.tui.turn import TurnState
-from tests.unit.client.conftest import Refusal
+from tests.unit.client.conftest import Peer, Refusal
 from tests.unit.tui.house import House, QuickClock
 from tests.unit.tui.screens import Screen, screen
 
@@ -78,9 +80,7 @@ async def test_tool_calls_are_lines_with_their_state_and_a_short_result() -> Non
         read, removed, missing = await house.replied(task_id, "Let me look.", *calls)
         await shown.sees("read_file a.txt running", "exec rm 'b c' running")
         await house.called(task_id, read, "done", "     1\thello\n     2\tyou\n     3\tall")
-        await house.called(
-            task_id, removed, "failed", "denied by policy: no pattern covers it", "POLICY_DENIED"
-        )
+        await house.called(task_id, removed, "failed", "denied by policy: no pattern covers it", "POLICY_DENIED")
         await house.called(task_id, missing, "failed", "z does not exist", "TOOL_FAILED")
         await shown.sees(
             "\u2713 read_file a.txt 1 hello (+2 lines)",
@@ -91,10 +91,7 @@ async def test_tool_calls_are_lines_with_their_state_and_a_short_result() -> Non
         await house.say(task_id, "There.")
         await house.answer(task_id, "There.")
         await shown.sees("There.", "ready")
-        order = [
-            shown.flat.index(words)
-            for words in ("Let me look.", "a.txt", "rm 'b c'", "read_file z", "There.")
-        ]
+        order = [shown.flat.index(words) for words in ("Let me look.", "a.txt", "rm 'b c'", "read_file z", "There.")]
         assert order == sorted(order)
 
 
@@ -173,7 +170,11 @@ async def test_an_agent_is_switched_to_with_a_session_of_its_own_and_back_to_the
         coding = house.tasks[await house.chats.get()]
         assert (coding["agent_id"], coding["session_id"] == home) == ("coder", False)
         await shown.sees("You are talking to Coder", "for the coder", "queued")
+        elsewhere = await house.submit("meanwhile at home", home)
+        await house.run(coding["id"])
+        await shown.sees("working")
         assert "I am default" not in shown.text
+        assert "meanwhile at home" not in shown.text, elsewhere
         await shown.type("/agent DEFAULT")
         await shown.sees("for the default one", "I am default")
         assert shown.app.place.session_id == home
@@ -439,12 +440,8 @@ async def test_without_colour_no_colour_is_sent_and_every_state_has_a_word(
         (key,) = await house.replied(task_id, "", ("exec", {"argv": ["rm"]}))
         await house.called(task_id, key, "failed", "denied by policy: no", "POLICY_DENIED")
         await shown.sees("exec rm denied: no", "working", "connected")
-        colours = set(
-            re.findall(r"fill: ?#([0-9a-f]{2})([0-9a-f]{2})([0-9a-f]{2})", shown.app.export_screenshot())
-        )
-        assert all(max(int(one, 16) for one in c) - min(int(one, 16) for one in c) < 8 for c in colours), (
-            colours
-        )
+        colours = set(re.findall(r"fill: ?#([0-9a-f]{2})([0-9a-f]{2})([0-9a-f]{2})", shown.app.export_screenshot()))
+        assert all(max(int(one, 16) for one in c) - min(int(one, 16) for one in c) < 8 for c in colours), colours
 
 
 @pytest.mark.spec("GC-TUI-018")
@@ -463,9 +460,7 @@ async def test_help_names_every_command_and_unknown_turns_are_adopted() -> None:
     house = House()
     async with house.open(), chat(house, start=Start(session="s"), size=(100, 40)) as shown:
         await shown.type("/help")
-        await shown.sees(
-            "/agent NAME", "/agents", "/new", "/session ID", "/cancel [all]", "/help", "/quit", "Ctrl+J"
-        )
+        await shown.sees("/agent NAME", "/agents", "/new", "/session ID", "/cancel [all]", "/help", "/quit", "Ctrl+J")
         task_id = await house.submit("from another terminal", "s")
         await shown.sees("from another terminal")
         await house.run(task_id)
@@ -486,14 +481,91 @@ async def test_quitting_in_mid_answer_leaves_quietly() -> None:
 
 
 async def test_words_that_come_before_the_call_they_follow_are_put_in_order() -> None:
-    house = House()
+    house, held = House(), asyncio.Event()
+    true_answer = house.daemon.methods["task.steps"]
+
+    async def late(peer: Peer, params: dict[str, Any]) -> Any:
+        async with asyncio.timeout(20):
+            await held.wait()
+        return await true_answer(peer, params)
+
+    house.daemon.on("task.steps", late)
     async with house.open(), chat(house) as shown:
         task_id = await begun(shown, house, "go")
         await house.say(task_id, "The file says hello.")
         await shown.sees("The file says hello.")
         (key,) = await house.replied(task_id, "", ("read_file", {"file_path": "a"}))
+        await shown.sees("The file says hello. \u25b8 read_file running")
+        held.set()
         await house.called(task_id, key, "done", "hello")
         await house.ask(task_id)
         await house.answer(task_id, "The file says hello.")
         await shown.sees("\u2713 read_file a hello The file says hello.", "ready")
         assert shown.flat.count("The file says hello.") == 1
+
+
+@pytest.mark.spec("GC-TUI-010")
+async def test_what_could_not_be_read_when_the_daemon_went_is_read_when_it_is_back() -> None:
+    house = House()
+    true_answer = house.daemon.methods["task.steps"]
+    asked = asyncio.Event()
+
+    async def dying(peer: Peer, params: dict[str, Any]) -> Any:
+        if not asked.is_set():
+            asked.set()
+            await peer.drop()
+            await asyncio.Event().wait()
+        return await true_answer(peer, params)
+
+    house.daemon.on("task.steps", dying)
+    async with house.open(), chat(house) as shown:
+        task_id = await begun(shown, house, "go")
+        await house.answer(task_id, "The whole answer.")
+        await asked.wait()
+        await house.stop()
+        await shown.sees("reconnecting")
+        await house.start()
+        await shown.sees("The whole answer.", "connected")
+
+
+@pytest.mark.spec("GC-TUI-016")
+async def test_a_message_on_its_way_stays_on_screen_when_the_conversation_is_read_anew() -> None:
+    house, over = House(), asyncio.Event()
+
+    async def slow(_: Peer, __: dict[str, Any]) -> Any:
+        await over.wait()
+        raise Refusal(4290, "too late", code="SATURATED")
+
+    house.daemon.on("agent.chat", slow)
+    async with house.open(), chat(house) as shown:
+        await shown.type("on its way")
+        await shown.sees("on its way", "sending")
+        house.gap = True
+        await house.drop(house.deafen())
+        await shown.until(lambda: len(house.daemon.params_of("session.history")) == 2)
+        await shown.sees("on its way", "sending", "connected")
+        assert shown.app.unsent == 1
+        await shown.pilot.press("escape")
+        await shown.sees("canceled: taken back before it was sent")
+        assert shown.app.unsent == 0
+        over.set()
+
+
+@pytest.mark.spec("GC-TUI-013")
+async def test_a_link_that_a_model_wrote_is_shown_and_not_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    house = House()
+    async with house.open(), chat(house) as shown:
+        opened: list[str] = []
+        monkeypatch.setattr(shown.app, "open_url", opened.append)
+        task_id = await begun(shown, house, "a link, please")
+        await house.answer(task_id, "[click](https://example.org/x)")
+        await shown.sees("click", "ready")
+        answer = shown.app.query_one(Answer)
+        answer.post_message(Answer.LinkClicked(answer, "https://example.org/x"))
+        await shown.pilot.pause()
+        await shown.until(lambda: any("example.org/x" in one.message for one in _notices(shown)))
+        assert opened == []
+
+
+def _notices(shown: Screen) -> list[Notification]:
+    return list(shown.app._notifications)  # noqa: SLF001 - textual shows them, and tells nobody what they are

@@ -6,7 +6,7 @@ import pytest
 
 from goclaw.tui.commands import COMMANDS, Command, Say, Slip, nearest, parse
 
-TOOLS = {"read_file", "exec", "agenda"}
+TOOLS = {"read_file", "exec", "helper"}
 
 
 @pytest.mark.spec("GC-TUI-012")
@@ -26,7 +26,8 @@ TOOLS = {"read_file", "exec", "agenda"}
         ("/read_file file_path=a.txt", Say("/read_file file_path=a.txt")),
         ("/read_file file_path=a\n/exec x=1", Say("/read_file file_path=a\n/exec x=1")),
         ("/unknown_skill", Say("/unknown_skill")),
-        ("/agenda", Say("/agenda")),
+        ("/helper", Say("/helper")),
+        ("/helpr", Slip("helpr", "help")),
         ("/agnt coder", Slip("agnt", "agent")),
         ("/agnt name=coder", Say("/agnt name=coder")),
         ('/hepl {"a": 1}', Say('/hepl {"a": 1}')),

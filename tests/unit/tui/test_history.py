@@ -10,9 +10,7 @@ from goclaw.tui.history import turns_of
 from goclaw.tui.turn import Called, TurnState, parts
 
 
-def item(
-    number: int, role: str, text: str = "", task: str | None = "t1", content: Any = ()
-) -> dict[str, Any]:
+def item(number: int, role: str, text: str = "", task: str | None = "t1", content: Any = ()) -> dict[str, Any]:
     return {"id": number, "role": role, "text": text, "task_id": task, "content": list(content)}
 
 

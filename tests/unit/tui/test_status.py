@@ -53,7 +53,4 @@ def test_what_goes_on_is_said_in_a_few_words() -> None:
     assert activity((), 0) == "ready"
     assert activity((QUEUED,), 0) == "queued"
     assert activity((QUEUED, QUEUED), 0) == "queued \u00b7 1 queued"
-    assert (
-        activity((Turn(key="c", prompt="", state=TurnState.WAITING, since=0),), 61_000)
-        == "waiting 1 min 01 s"
-    )
+    assert activity((Turn(key="c", prompt="", state=TurnState.WAITING, since=0),), 61_000) == "waiting 1 min 01 s"

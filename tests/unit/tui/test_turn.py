@@ -39,9 +39,7 @@ def llm(seq: int, text: str, *calls: str, state: str = "done", provider: str = "
     return {"key": f"llm:{seq}", "seq": seq, "kind": "llm", "state": state, "result": result}
 
 
-def tool(
-    seq: int, name: str, state: str = "done", text: str = "out", code: str | None = None
-) -> dict[str, Any]:
+def tool(seq: int, name: str, state: str = "done", text: str = "out", code: str | None = None) -> dict[str, Any]:
     result = None if state == "running" else {"text": text, "code": code}
     return {"key": f"tool:{seq}", "seq": seq, "kind": "tool", "state": state, "tool": name, "result": result}
 
@@ -62,10 +60,7 @@ def after(turn: Turn, *happened: Event | Delta | Sequence[dict[str, Any]]) -> Tu
 
 
 def shown(turn: Turn) -> list[str]:
-    return [
-        part.text if isinstance(part, Said) else f"<{part.step.tool} {part.step.state}>"
-        for part in parts(turn)
-    ]
+    return [part.text if isinstance(part, Said) else f"<{part.step.tool} {part.step.state}>" for part in parts(turn)]
 
 
 RUNNING = event("task.running", "RUNNING")
@@ -78,9 +73,7 @@ def test_words_and_calls_stand_in_the_order_of_the_journal() -> None:
     assert shown(turn) == ["A"]
     turn = after(turn, step("running", call))
     assert shown(turn) == ["A", "<look running>"]
-    turn = after(
-        turn, [first, call | {"state": "running", "result": None}], step("done", call), delta(2, "B")
-    )
+    turn = after(turn, [first, call | {"state": "running", "result": None}], step("done", call), delta(2, "B"))
     assert shown(turn) == ["A", "<look done>", "B"]
     turn = after(turn, step("done", second), event("task.succeeded", "SUCCEEDED"), [first, call, second])
     assert shown(turn) == ["A", "<look done>", "B"]
@@ -100,18 +93,14 @@ def test_the_blocks_of_a_turn_keep_their_keys_while_it_grows() -> None:
 
 def test_words_that_come_before_the_events_of_their_round_find_their_place() -> None:
     first, call = llm(1, "A", "look"), tool(2, "look")
-    turn = after(
-        BEGUN, RUNNING, delta(1, "A"), delta(2, "B"), step("done", first), step("done", call), [first, call]
-    )
+    turn = after(BEGUN, RUNNING, delta(1, "A"), delta(2, "B"), step("done", first), step("done", call), [first, call])
     assert shown(turn) == ["A", "<look done>", "B"]
 
 
 @pytest.mark.spec("GC-TUI-002")
 def test_a_reset_voids_what_is_not_in_the_journal_and_nothing_else() -> None:
     first = llm(1, "A", "look")
-    turn = after(
-        BEGUN, RUNNING, delta(1, "A"), step("done", first), [first], delta(2, "B"), delta(3, "C", reset=True)
-    )
+    turn = after(BEGUN, RUNNING, delta(1, "A"), step("done", first), [first], delta(2, "B"), delta(3, "C", reset=True))
     assert shown(turn) == ["A", "C"]
 
 
@@ -167,9 +156,7 @@ def test_time_runs_from_the_moment_it_began_to_run() -> None:
 
 @pytest.mark.spec("GC-TUI-003")
 def test_a_denied_call_is_one_and_its_arguments_are_those_the_model_wrote() -> None:
-    turn = after(
-        BEGUN, [llm(1, "", "rm", "ls"), tool(2, "rm", "failed", "no", "POLICY_DENIED"), tool(3, "ls")]
-    )
+    turn = after(BEGUN, [llm(1, "", "rm", "ls"), tool(2, "rm", "failed", "no", "POLICY_DENIED"), tool(3, "ls")])
     denied, allowed = [part.step for part in parts(turn) if isinstance(part, Called)]
     assert (denied.denied, denied.text, denied.arguments) == (True, "no", {"of": "rm"})
     assert (allowed.denied, allowed.arguments) == (False, {"of": "ls"})
