@@ -8,7 +8,7 @@ docstring is the default message, so text and documentation cannot drift apart.
     |- StartupError         HomeLocked ConfigInvalid PolicyInvalid StoreOpen StoreForeign StoreCorrupt SchemaNewer
     |                       SchemaChecksum AuthToken BindFailed RecoveryFailed HomeUnwritable
     |- StoreError           StoreFull StoreFailed StoreClosed
-    |- RequestError         BadRequest NotFound Conflict TooLarge Saturated WaitTimeout Unauthorized HelloRequired
+    |- RequestError         BadRequest NotFound Conflict TooLarge Saturated WaitTimeout HelloRequired
     |                       MethodNotFound ParseFailed ReplayGap ShuttingDown
     |- AccessError          Denied
     |- TaskError            LeaseLost OutcomeUnknown JournalMismatch
@@ -210,12 +210,6 @@ class WaitTimeout(RequestError):
 
     code = "TIMEOUT"
     retryable = True
-
-
-class Unauthorized(RequestError):
-    """The bearer token is missing or wrong."""
-
-    code = "UNAUTHORIZED"
 
 
 class HelloRequired(RequestError):

@@ -139,7 +139,7 @@ def foot_content(turn: Turn) -> Content:
         case TurnState.RUNNING if turn.live.strip():
             return Content.styled(note, "$foreground 60% italic")
         case TurnState.RUNNING:
-            return Content.styled(f"working \u2026{_because(note)}", "$foreground 60% italic")
+            return Content.styled(f"working \u2026 {note}".rstrip(), "$foreground 60% italic")
         case TurnState.WAITING:
             return Content.styled(f"waiting to try again{_because(note)}", "$text-warning")
         case TurnState.FAILED:

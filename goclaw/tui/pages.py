@@ -12,7 +12,7 @@ from goclaw.tui.facts import AgentFacts, Facts, LinkState
 from goclaw.tui.words import clean
 
 BANNERS = {
-    LinkState.LOST: "The daemon does not answer; trying again. Nothing that was sent is lost.",
+    LinkState.LOST: "The daemon does not answer; trying again. If it was stopped: `goclaw daemon start`",
     LinkState.GONE: "No daemon serves this home; `goclaw daemon start` starts one, and all goes on.",
     LinkState.REFUSED: "The daemon refuses to answer:",
 }
@@ -41,7 +41,7 @@ def help_page() -> Content:
     lines += [Content.styled("Keys", "bold"), *_table(KEYS)]
     lines.append(
         Content.styled(
-            "Any other /word is a directive for the agent. A space before the slash sends the line as it is.",
+            "Any other /word goes to the agent; with a space before it, these do too.",
             "$foreground 60%",
         )
     )

@@ -101,7 +101,7 @@ class TurnView(Vertical):
         self.set_class(turn.state in (TurnState.SENDING, TurnState.QUEUED), "pending")
         self._foot.set_class(isinstance(above, CallLine), "below-call")
         self._foot.show(turn)
-        self.set_class(isinstance(above, CallLine) and not self._foot.display, "ends-in-call")
+        self.set_class(isinstance(above, CallLine | Prompt) and not self._foot.display, "ends-bare")
         self.blocks = 1 + sum(1 for _ in self.walk_children())
         self.post_message(self.Rendered())
 

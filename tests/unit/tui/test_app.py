@@ -11,6 +11,7 @@ from textual.notifications import Notification
 
 from goclaw.client import Target
 from goclaw.tui.blocks import Answer, PlainAnswer
+from goclaw.tui.commands import COMMANDS, KEYS
 from goclaw.tui.desk import Start
 from goclaw.tui.prompt import PromptBox
 from goclaw.tui.transcript import Transcript
@@ -456,11 +457,18 @@ async def test_it_fits_the_terminal(size: tuple[int, int]) -> None:
         assert all(len(row) <= size[0] + 2 for row in shown.text.splitlines())
 
 
-async def test_help_names_every_command_and_unknown_turns_are_adopted() -> None:
+@pytest.mark.spec("GC-TUI-018")
+async def test_the_help_names_every_command_and_fits_a_small_terminal() -> None:
     house = House()
-    async with house.open(), chat(house, start=Start(session="s"), size=(100, 40)) as shown:
+    async with house.open(), chat(house) as shown:
         await shown.type("/help")
-        await shown.sees("/agent NAME", "/agents", "/new", "/session ID", "/cancel [all]", "/help", "/quit", "Ctrl+J")
+        await shown.sees(*(usage for usage, _ in COMMANDS.values()), *(key for key, _ in KEYS))
+        assert "Commands" in shown.text
+
+
+async def test_a_turn_that_came_from_elsewhere_is_shown_too() -> None:
+    house = House()
+    async with house.open(), chat(house, start=Start(session="s")) as shown:
         task_id = await house.submit("from another terminal", "s")
         await shown.sees("from another terminal")
         await house.run(task_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from textual.pilot import Pilot
 
 import goclaw.tui
 from goclaw.tui.scrollback import LINES, Scrollback
-from goclaw.tui.transcript import BLOCKS, Transcript
+from goclaw.tui.transcript import BLOCKS, Transcript, TurnView
 from goclaw.tui.turn import Step, Turn, TurnState
 
 ANSWER = "# Title\n\nSome **bold** words and `code`.\n\n- one\n- two\n\n```python\nprint()\n```\n"
@@ -166,3 +167,17 @@ async def test_what_is_selected_can_be_copied() -> None:
         await pilot.mouse_up(scrollback, offset=(10, row))
         await until(lambda: transcript.screen.get_selected_text())
         assert "question" in (transcript.screen.get_selected_text() or "")
+
+
+async def test_an_empty_line_stands_below_every_turn_whatever_it_ends_in() -> None:
+    async with bare((60, 40)) as (transcript, pilot, until):
+        plain, call = turn(1, "out", plain=True), turn(2)
+        ends = [replace(plain, steps=plain.steps[:1]), replace(call, steps=call.steps[1:2])]
+        transcript.open([*ends, replace(turn(3), steps=())], more=False)
+        await until(lambda: all(view.settled and view.blocks for view in transcript.query(TurnView)))
+        await pilot.pause()
+        views = list(transcript.query(TurnView))
+        assert len(views) == 3
+        for view in views:
+            shown = [child for child in view.children if child.display]
+            assert view.region.bottom > shown[-1].content_region.bottom, view.turn.prompt
