@@ -45,6 +45,7 @@ class Connection:
         # What is live, each from behind the position that its replay has reached.
         self._sessions: dict[str, int] = {}
         self._streaming: set[str] = set()
+        self._wanted: set[str] = set()
         self._cursor = 0
         self._caught_up = False
         self._reader: Subscription | None = None
@@ -71,6 +72,7 @@ class Connection:
 
     async def replay(self, session_id: str, cursor: int) -> tuple[int, int]:
         """Send what lies behind the cursor, to the end of the log; the position reached, and how many were sent."""
+        self._wanted.add(session_id)
         sent, more = 0, True
         while more:
             page, cursor, more = await self._page(session_id, cursor)
@@ -92,6 +94,9 @@ class Connection:
                 if event.event_id <= target:
                     await self._send_event(event)
             cursor = min(reached, target)
+        if session_id not in self._wanted:
+            # It was unsubscribed while it was still catching up.
+            return
         self._sessions[session_id] = min(cursor, self._sessions.get(session_id, cursor))
         self._caught_up = True
         if self._reader is not None:
@@ -99,7 +104,10 @@ class Connection:
 
     def leave(self, session_id: str) -> bool:
         """End a subscription; False when there was none."""
-        return self._sessions.pop(session_id, None) is not None
+        known = session_id in self._wanted
+        self._wanted.discard(session_id)
+        self._sessions.pop(session_id, None)
+        return known
 
     @asynccontextmanager
     async def waiting(self) -> AsyncIterator[None]:
