@@ -91,7 +91,7 @@ class Connection:
             target = self._cursor
             page, reached, _ = await self._page(session_id, cursor)
             for event in page:
-                if event.event_id <= target:
+                if event.event_id <= target and session_id in self._wanted:
                     await self._send_event(event)
             cursor = min(reached, target)
         if session_id not in self._wanted:
