@@ -12,14 +12,14 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from goclaw.clock import SystemClock
 from goclaw.core.task import NewTask, Task, TaskState
 from goclaw.db.migrate import connect, open_checked
-from goclaw.kernel.operations import Holder, Now
+from goclaw.kernel.claiming import Holder, Now
 from tests.fakes_clock import START
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 BOUNDS = {"default": 1_000, "other": 1_000}
-HOLDER = Holder("boot-1", 30_000, "policy-1")
+HOLDER = Holder("boot-1", 30_000, "policy-1", {"default": 1_000, "other": 1_000})
 
 
 @cache
@@ -104,9 +104,10 @@ def running(**fields: Any) -> Task:
         "deadline_at": None,
         "fingerprint": None,
         "fingerprint_count": 0,
-        "trace_id": "01990000000070008000000000000001",
         "created_at": START,
         "updated_at": START,
         "finished_at": None,
+        "concurrency_key": None,
+        "unique_key": None,
     }
     return Task(**(known | fields))

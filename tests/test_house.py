@@ -20,7 +20,7 @@ NOT_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "misc", 
 
 # The eight places that may catch Exception, and the files that are these places.
 CATCHERS = {
-    "writer: the caller's future gets it": ["goclaw/db/writer.py"],
+    "writer: the caller's future gets it, or the daemon ends": ["goclaw/db/batch.py", "goclaw/db/writer.py"],
     "pool: it becomes an outcome": ["goclaw/kernel/pool.py"],
     "gate: it becomes a tool result": ["goclaw/tools/gate.py"],
     "rpc door: it becomes an error frame": ["goclaw/gateway/rpc.py"],
@@ -45,7 +45,7 @@ CLOCK_READS = {
     "date": {"today"},
 }
 
-STATE_SETTERS = {"claim", "claim_suspect", "transition"}
+STATE_SETTERS = {"claim", "succeed", "transition"}
 SPEC_ID = re.compile(r"\bGC-[A-Z]+-\d{3}\b")
 
 

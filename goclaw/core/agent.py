@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 DEFAULT_AGENT = "default"
 
@@ -25,3 +26,5 @@ class Agent:
     max_queue_depth: int = 1_000_000
     max_rounds: int = 50
     max_tokens: int | None = None
+    starts_per_minute: Mapping[str, int] = field(default_factory=dict)
+    """How many attempts of a kind may start in a minute; a kind that is not named is not limited."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from goclaw.core.canonical import canonical_json, digest
 from goclaw.core.chat import NewMessage, Text, encode_block
@@ -22,22 +22,39 @@ SERVED_KINDS = KINDS - {"plan"}
 _SESSION = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
-def check(task: NewTask) -> None:
-    """Raise BadRequest or TooLarge, naming the field, unless `task` can be stored."""
+class Prepared(NamedTuple):
+    """A submission that can be stored: its payload as canonical JSON, and its digest if it has an idempotency key."""
+
+    new: NewTask
+    payload: str
+    digest: str | None
+
+
+def prepare(task: NewTask) -> Prepared:
+    """`task`, looked at once and for all. Raises BadRequest or TooLarge, naming the field."""
+    payload = check(task)
+    return Prepared(task, payload, None if task.idempotency_key is None else request_digest(task))
+
+
+def check(task: NewTask) -> str:
+    """The payload as canonical JSON. Raises BadRequest or TooLarge, naming the field, unless `task` can be stored."""
     if task.kind not in SERVED_KINDS:
         raise BadRequest(f"unknown kind {task.kind!r}; kinds are {', '.join(sorted(SERVED_KINDS))}", field="kind")
     check_session_id(task.session_id)
     _check_numbers(task)
-    key = task.idempotency_key
-    if key is not None and not 1 <= len(key) <= KEY_CHARS:
-        raise BadRequest(f"idempotency_key has 1 to {KEY_CHARS} characters", field="idempotency_key")
+    for field in ("idempotency_key", "concurrency_key", "unique_key"):
+        key = getattr(task, field)
+        if key is not None and not 1 <= len(key) <= KEY_CHARS:
+            raise BadRequest(f"{field} has 1 to {KEY_CHARS} characters", field=field)
     _PAYLOADS[task.kind](task.payload)
     try:
-        size = len(canonical_json(task.payload).encode())
+        payload = canonical_json(task.payload) if task.payload else "{}"
+        size = len(payload.encode())
     except (ValueError, UnicodeEncodeError):
         raise BadRequest("payload is not valid JSON text", field="payload") from None
     if size > PAYLOAD_BYTES:
         raise TooLarge(f"payload has {size} bytes; the limit is {PAYLOAD_BYTES}", limit=PAYLOAD_BYTES)
+    return payload
 
 
 def check_session_id(session_id: str | None) -> None:
@@ -48,6 +65,7 @@ def check_session_id(session_id: str | None) -> None:
 
 def request_digest(task: NewTask) -> str:
     """What makes two submissions with one idempotency key the same request."""
+    names = [task.concurrency_key, task.unique_key]
     return digest(
         [
             task.kind,
@@ -61,6 +79,7 @@ def request_digest(task: NewTask) -> str:
             task.timeout_ms,
             task.parent_task_id,
             [[message.role, [encode_block(block) for block in message.blocks]] for message in task.messages],
+            *(names if any(names) else ()),
         ]
     )
 
@@ -137,7 +156,9 @@ def _tool(payload: Mapping[str, Any]) -> None:
 
 
 def _noop(payload: Mapping[str, Any]) -> None:
-    _fields(payload, {}, {"sleep_ms": int, "fail": str, "permanent": bool, "result": object})
+    if not payload:
+        return
+    _fields(payload, {}, {"sleep_ms": int, "fail": str, "permanent": bool, "result": object, "progress": list})
     if payload.get("sleep_ms") is not None and not 0 <= payload["sleep_ms"] <= MAX_MS:
         raise BadRequest("payload.sleep_ms is not negative", field="payload.sleep_ms")
 

@@ -75,10 +75,18 @@ class HandedBack:
 
 
 @dataclass(frozen=True, slots=True)
+class Snoozed:
+    """The handler wants to be called again after `delay_ms`; its charge is given back. What it journaled stays."""
+
+    delay_ms: int
+    closing: Closing = field(default_factory=Closing)
+
+
+@dataclass(frozen=True, slots=True)
 class Died:
     """The lease was found without a living holder after an unclean stop, or ran out in this boot."""
 
     lease_lost: bool = False
 
 
-Outcome = Succeeded | Failed | Unknown | Canceled | HandedBack | Died
+Outcome = Succeeded | Failed | Unknown | Canceled | HandedBack | Snoozed | Died

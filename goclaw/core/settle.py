@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, assert_never
 
-from goclaw.core.outcome import Canceled, Died, Failed, HandedBack, Outcome, Succeeded, Unknown
-from goclaw.core.task import TERMINAL, Task, TaskState
+from goclaw.core.outcome import Canceled, Died, Failed, HandedBack, Outcome, Snoozed, Succeeded, Unknown
+from goclaw.core.task import HELD, TERMINAL, Task, TaskState
 
 RETRY_BASE_MS = 1_000
 RETRY_CAP_MS = 30_000
@@ -97,6 +97,8 @@ def _judge(task: Task, outcome: Outcome, now: int, jitter: float) -> Transition:
             return _failed(task, outcome, now, jitter)
         case HandedBack():
             return _handed_back(task, now)
+        case Snoozed():
+            return snooze(task, now + outcome.delay_ms)
         case Died():
             return _lease_lost(task, now, jitter) if outcome.lease_lost else _died(task, now)
         case _:
@@ -129,6 +131,25 @@ def wake(task: Task, now: int, wait_reason: str | None) -> Transition:
         available_at=now,
         wait_reason=wait_reason,
         attempt=task.attempt,
+        deaths=task.deaths,
+        error=task.error,
+        error_code=task.error_code,
+        fingerprint=task.fingerprint,
+        fingerprint_count=task.fingerprint_count,
+        usage=task.usage,
+    )
+
+
+def snooze(task: Task, until: int) -> Transition:
+    """Let a task stand aside until an instant. Of one that runs the charge of its attempt is given back."""
+    runs = task.state in HELD
+    attempt = max(0, task.attempt - 1) if runs else task.attempt
+    told = {"reason": "snooze", "available_at": until, "attempt": attempt} if runs else {"available_at": until}
+    return Transition(
+        hops=(Hop(_S.QUEUED, "task.requeued" if runs else "task.snoozed", told),),
+        available_at=until,
+        wait_reason="delay",
+        attempt=attempt,
         deaths=task.deaths,
         error=task.error,
         error_code=task.error_code,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from goclaw.core.chat import NewMessage
 
@@ -69,13 +69,20 @@ class NewTask:
     max_attempts: int = 3
     timeout_ms: int | None = None
     parent_task_id: str | None = None
+    concurrency_key: str | None = None
+    """At most as many tasks with this name run at once as `concurrency` allows it; one when it is not configured."""
+    unique_key: str | None = None
+    """While a task with this name has not ended, another submission of it is answered with that task."""
     messages: tuple[NewMessage, ...] = ()
     """The input of a turn, the user's message last; stored in the commit that stores the task."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """One task as its row says. Changed only by a transition. Times are integer milliseconds since 1970 UTC."""
+class Task(NamedTuple):
+    """One task as its row says. Changed only by a transition. Times are integer milliseconds since 1970 UTC.
+
+    The fields stand in the order in which the store reads them; a tuple is made from a row ten times as fast as a
+    frozen dataclass of this size.
+    """
 
     key: int
     id: str
@@ -107,10 +114,36 @@ class Task:
     deadline_at: int | None
     fingerprint: str | None
     fingerprint_count: int
-    trace_id: str
     created_at: int
     updated_at: int
     finished_at: int | None
+    concurrency_key: str | None
+    unique_key: str | None
+
+    def succeeded(self, result: Any, usage: Mapping[str, Any] | None, progress: Any, now: int) -> Task:
+        """The task as its row says after `core.settle` has judged it a success."""
+        return self._replace(
+            state=TaskState.SUCCEEDED,
+            available_at=now,
+            wait_reason=None,
+            result=result,
+            error=None,
+            error_code=None,
+            progress=progress,
+            lease_owner=None,
+            lease_token=None,
+            lease_expires_at=None,
+            usage=usage,
+            fingerprint=None,
+            fingerprint_count=0,
+            updated_at=now,
+            finished_at=now,
+        )
+
+    @property
+    def trace_id(self) -> str:
+        """The task as a trace: its id without hyphens, 32 hexadecimal digits (W3C Trace Context, 3.2.2.3)."""
+        return self.id.replace("-", "")
 
     @property
     def run_id(self) -> str | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
@@ -14,11 +15,13 @@ import aiosqlite
 
 from goclaw.core.ports import Clock
 from goclaw.db.migrate import open_checked
+from goclaw.db.wal import Wal
 from goclaw.db.writer import Writer
 from goclaw.errors import GoclawError, StoreClosed
 
 P = ParamSpec("P")
 T = TypeVar("T")
+R = TypeVar("R")
 Transaction = Callable[Concatenate[sqlite3.Connection, P], T]
 
 READERS = 2
@@ -31,7 +34,7 @@ def _nothing(*_: object) -> None:
 class Database:
     """One SQLite file with one writer and a few readers. An async context manager; leaving it closes the file.
 
-    `on_commit` and `on_failure` are those of `Writer`. Readers see what is committed, never more.
+    `on_commit`, `on_failure` and `on_room` are those of `Writer`. Readers see what is committed, never more.
     """
 
     def __init__(
@@ -40,19 +43,22 @@ class Database:
         clock: Clock,
         on_commit: Callable[[], None] = _nothing,
         on_failure: Callable[[GoclawError], None] = _nothing,
+        on_room: Callable[[bool], None] = _nothing,
     ) -> None:
         self.path = path
         self._clock = clock
         self._on_commit = on_commit
         self._on_failure = on_failure
+        self._on_room = on_room
         self._writer: Writer | None = None
         self._conn: sqlite3.Connection | None = None
         self._readers: list[aiosqlite.Connection] = []
         self._turn = itertools.count()
+        self._wal = Wal(path)
 
     async def __aenter__(self) -> Self:
         self._conn = await asyncio.to_thread(open_checked, self.path, self._clock)
-        self._writer = Writer(self._conn, self._clock, self._on_commit, self._on_failure)
+        self._writer = Writer(self._conn, self._clock, self._on_commit, self._on_failure, self._on_room, self._wal)
         self._readers = [await _reader(self.path) for _ in range(READERS)]
         return self
 
@@ -64,9 +70,11 @@ class Database:
             await reader.close()
         writer, self._writer = self._writer, None
         if writer is not None:
-            await asyncio.to_thread(writer.close)
+            writer.seal()
+            await asyncio.to_thread(writer.join)
         if self._conn is not None:
             await asyncio.to_thread(_close, self._conn)
+        self._wal.close()
 
     async def write(self, function: Transaction[P, T], *args: P.args, **none: P.kwargs) -> T:
         """Run `function(conn, *args)` in a transaction of the writer; return after it is durable.
@@ -81,9 +89,31 @@ class Database:
         result: T = await self._writing().submit(function, args, isolated=False)
         return result
 
+    async def share(
+        self,
+        function: Callable[[sqlite3.Connection, Sequence[T]], Sequence[R | GoclawError]],
+        item: T,
+        size: int = 0,
+    ) -> R:
+        """Run `function(conn, items)` once for `item` and what its neighbours in the queue bring to the same function.
+
+        It answers with a result or a refusal for each, in order; it raises only when it is broken, and then each item
+        is tried by itself. `size` is about how many bytes the item brings. Durable when it returns.
+        """
+        result: R = await self._writing().share(function, item, size)
+        return result
+
     def post(self, function: Transaction[P, T], *args: P.args, **none: P.kwargs) -> None:
         """Queue a write and go on. It commits no later than any write queued after it."""
         self._writing().post(function, args)
+
+    async def alone(self, function: Transaction[P, T], *args: P.args, **none: P.kwargs) -> T:
+        """Run `function(conn, *args)` on the writer outside of any transaction, everybody else waiting: for VACUUM.
+
+        Raises StoreFull, or sqlite3.OperationalError where the file is locked; nothing is changed then.
+        """
+        result: T = await self._writing().alone(function, args)
+        return result
 
     async def read(self, function: Transaction[P, T], *args: P.args, **none: P.kwargs) -> T:
         """Run `function(conn, *args)` on a read-only connection, in one snapshot."""
@@ -126,5 +156,6 @@ def _snapshot(conn: sqlite3.Connection, function: Callable[..., T], args: tuple[
 
 
 def _close(conn: sqlite3.Connection) -> None:
-    conn.execute("PRAGMA optimize")
+    with suppress(sqlite3.OperationalError):  # on a full disk there may be no room for what it would write
+        conn.execute("PRAGMA optimize")
     conn.close()

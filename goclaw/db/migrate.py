@@ -22,6 +22,7 @@ APPLICATION_ID = 0x676F634C
 """Bytes 68-71 of the file header (SQLite file format, 1.3.17): "gocL"."""
 PAGE_SIZE = 2048
 """Half the WAL volume of the default 4096 per transition, measured (docs/why.md)."""
+BUSY_MS = 5_000
 _MAGIC = b"SQLite format 3\x00"
 
 
@@ -59,7 +60,9 @@ def connect(path: Path) -> sqlite3.Connection:
     conn.execute(f"PRAGMA journal_size_limit = {128 * 1024 * 1024}")
     conn.execute("PRAGMA cache_size = -16384")
     conn.execute("PRAGMA temp_store = MEMORY")
-    conn.execute("PRAGMA busy_timeout = 5000")
+    # What is deleted is overwritten with zeros. Some builds of SQLite do it by default, and so every build does.
+    conn.execute("PRAGMA secure_delete = ON")
+    conn.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
     return conn
 
 
@@ -73,8 +76,7 @@ def open_checked(path: Path, clock: Clock, migrations: tuple[Migration, ...] | N
     try:
         fresh = not path.exists() or path.stat().st_size == 0
         if not fresh:
-            _inspect_header(path, migrations)
-            fresh = _inspect_ledger(path, migrations)
+            fresh = _inspect_header(path, migrations) or _inspect_ledger(path, migrations)
         return _open(path, fresh, clock, migrations)
     except sqlite3.DatabaseError as error:
         text = str(error)
@@ -94,6 +96,8 @@ def _open(path: Path, fresh: bool, clock: Clock, migrations: tuple[Migration, ..
     try:
         if fresh:
             conn.execute(f"PRAGMA page_size = {PAGE_SIZE}")
+            # Free pages can be given back in steps (docs/data.md). It can only be set before anything is written.
+            conn.execute("PRAGMA auto_vacuum = INCREMENTAL")
             conn.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         conn.execute("PRAGMA journal_mode = WAL")
         _apply(conn, path, fresh, clock, migrations)
@@ -103,17 +107,22 @@ def _open(path: Path, fresh: bool, clock: Clock, migrations: tuple[Migration, ..
     return conn
 
 
-def _inspect_header(path: Path, migrations: tuple[Migration, ...]) -> None:
+def _inspect_header(path: Path, migrations: tuple[Migration, ...]) -> bool:
+    """True for a file in which nothing has ever been made: a first start was killed before it had put our name in."""
     with path.open("rb") as file:
         header = file.read(100)
     if len(header) < 100 or not header.startswith(_MAGIC):
         raise StoreCorrupt(f"{path.name} is not a SQLite database; restore a backup into a fresh GOCLAW_HOME")
+    (schema_cookie,) = struct.unpack(">I", header[40:44])
     (user_version,) = struct.unpack(">I", header[60:64])
     (application,) = struct.unpack(">I", header[68:72])
+    if application == user_version == schema_cookie == 0:
+        return True
     if application != APPLICATION_ID:
         raise StoreForeign
     if user_version > migrations[-1].version:
         raise SchemaNewer(f"{path.name} has schema {user_version}, this goclaw knows {migrations[-1].version}")
+    return False
 
 
 def _inspect_ledger(path: Path, migrations: tuple[Migration, ...]) -> bool:

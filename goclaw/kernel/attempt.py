@@ -10,7 +10,7 @@ from goclaw.core.event import Delta
 from goclaw.core.step import JournalEntry, Step
 from goclaw.core.task import Task
 from goclaw.db.database import Database
-from goclaw.kernel.operations import Claimed
+from goclaw.kernel.claiming import Claimed
 from goclaw.kernel.queue import Queue
 from goclaw.store import sessions
 
@@ -66,9 +66,21 @@ class LiveAttempt:
         self._queue = queue
         self._claimed = claimed
         self._show = show
+        self._database = database
         self._deltas = 0
-        self.journal = LiveJournal(queue, claimed)
-        self.conversation = SessionConversation(database, claimed)
+        self._journal: LiveJournal | None = None
+
+    @property
+    def journal(self) -> LiveJournal:
+        """The journal of this attempt."""
+        if self._journal is None:
+            self._journal = LiveJournal(self._queue, self._claimed)
+        return self._journal
+
+    @property
+    def conversation(self) -> SessionConversation:
+        """What it is told of its session."""
+        return SessionConversation(self._database, self._claimed)
 
     @property
     def task(self) -> Task:

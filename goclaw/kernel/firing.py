@@ -25,8 +25,8 @@ from goclaw.core.schedule import (
 )
 from goclaw.db import Connection
 from goclaw.errors import BadRequest, Conflict, NotFound, RequestError, Saturated
-from goclaw.kernel import operations
-from goclaw.kernel.operations import Submitted
+from goclaw.kernel import submission
+from goclaw.kernel.submission import Submitted
 from goclaw.store import events, schedules
 
 BATCH = 50
@@ -84,7 +84,7 @@ def run_now(conn: Connection, job_id: str, desk: Desk) -> Submitted:
     if busy is not None:
         raise Conflict(f"a run of {job_id} has not ended yet", task_id=busy)
     at = _free_instant(conn, job, desk.now)
-    done = operations.submit(conn, occurrence_task(job.schedule, at), desk.fresh_id(), desk.bounds, desk.now)
+    done = submission.submit(conn, occurrence_task(job.schedule, at), desk.fresh_id(), desk.bounds, desk.now)
     run = Occurrence(
         job_id=job_id,
         planned_at=at,
@@ -163,7 +163,7 @@ def _run(
     else:
         try:
             new = occurrence_task(job.schedule, planned_at)
-            done = operations.submit(conn, new, desk.fresh_id(), desk.bounds, desk.now)
+            done = submission.submit(conn, new, desk.fresh_id(), desk.bounds, desk.now)
             return replace(one, outcome=Outcome.RAN, task_id=done.task.id), done
         except Saturated:
             reason = "saturated"

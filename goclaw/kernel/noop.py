@@ -9,10 +9,12 @@ from goclaw.core.ports import Attempt, Clock
 
 
 def noop_handler(clock: Clock) -> Callable[[Attempt], Awaitable[Outcome]]:
-    """A handler of {sleep_ms?, fail?, permanent?, result?}."""
+    """A handler of {progress?, sleep_ms?, fail?, permanent?, result?}; `progress` is a list of values to report."""
 
     async def handle(attempt: Attempt) -> Outcome:
         payload = attempt.task.payload
+        for value in payload.get("progress") or ():
+            await attempt.progress(value)
         if payload.get("sleep_ms"):
             await clock.sleep(payload["sleep_ms"])
         if payload.get("fail") is not None:

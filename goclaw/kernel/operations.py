@@ -1,111 +1,147 @@
-"""The transactions of the queue: plain functions that run on the writer thread.
+"""What happens to a task that somebody holds, and how it ends. Transactions of the queue.
 
-Each is one request of a batch. A refusal of a submission is an exception (its savepoint undoes it); everything else
-refuses by value. Every state change goes through `move`, which writes the row and its events together.
+Plain functions that run on the writer thread; each is a request of a batch, or several of one kind together. Whatever
+an attempt comes to is judged in `core.settle`; every state change goes through `move`, or for the plain success of
+many tasks at once through `tasks.succeed`, which write the row and its events together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
 
-from goclaw.core import intake
-from goclaw.core.agent import DEFAULT_AGENT
+from goclaw.core.canonical import canonical_json
 from goclaw.core.event import NewEvent
 from goclaw.core.outcome import Canceled, Outcome, Succeeded, Unknown
 from goclaw.core.settle import DEATHS_UNTIL_ALONE, Transition, cancel, settle, static_rank
 from goclaw.core.step import End, JournalEntry, Step, StepState
-from goclaw.core.task import CALL_KINDS, HELD, TERMINAL, TURN_KINDS, NewTask, Task, TaskState
+from goclaw.core.task import CALL_KINDS, HELD, TERMINAL, Task, TaskState
 from goclaw.db import Connection
-from goclaw.errors import Conflict, LeaseLost, NotFound, Saturated
+from goclaw.errors import LeaseLost, NotFound
+from goclaw.kernel import admission
+from goclaw.kernel.claiming import Claimed, Holder, Now, claim
 from goclaw.store import events, sessions, steps, tasks
-from goclaw.store.tasks import Lease, Placement, Stored
+from goclaw.store.tasks import Stored
 
 
-@dataclass(frozen=True, slots=True)
-class Now:
-    """The instant of an operation on both clocks, in milliseconds."""
-
-    wall: int
-    monotonic: int
-
-
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """A task with its lease and its journal so far."""
+class Ended(NamedTuple):
+    """An attempt that has ended, and who would take the agent's next task; None when nobody would."""
 
     stored: Stored
-    steps: dict[str, Step]
+    outcome: Outcome
+    jitter: float
+    holder: Holder | None
+    now: Now
 
     @property
-    def task(self) -> Task:
-        """The task as claimed."""
-        return self.stored.task
+    def is_plain(self) -> bool:
+        """Whether it succeeded and nothing waits for its end: then it can be settled in one statement with others."""
+        stored, task = self.stored, self.stored.task
+        return (
+            type(self.outcome) is Succeeded
+            and not self.outcome.closing.entries
+            and not self.outcome.closing.messages
+            and stored.place is None
+            and task.concurrency_key is None
+            and task.deaths < DEATHS_UNTIL_ALONE
+        )
 
 
-@dataclass(frozen=True, slots=True)
-class Submitted:
-    """A stored task; `known` when its idempotency key was there before."""
+class Settled(NamedTuple):
+    """What became of a task, the agents that have new work because of it, and the next task of its agent."""
 
     task: Task
-    known: bool
+    ready: frozenset[str]
+    following: Claimed | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """Who claims: the boot, how long a lease lasts, and the policy in force."""
+class CancelAsked(NamedTuple):
+    """What a request to cancel has done at once.
 
-    boot_id: str
-    lease_ms: int
-    policy_version: str
-
-
-def submit(conn: Connection, new: NewTask, task_id: str, bounds: Mapping[str, int], now: int) -> Submitted:
-    """Store a task with its event and its message, or find the one its idempotency key names.
-
-    `bounds` are the known agents with their longest queues. Raises BadRequest, TooLarge, Conflict, NotFound or
-    Saturated, having written nothing.
+    The task as it stands then (one that is held is still CLAIMED or RUNNING), the agents that have new work, the keys
+    of all that are held and were asked to end, and how many that had not ended stood below the task.
     """
-    intake.check(new)
-    wanted = intake.request_digest(new)
-    if new.idempotency_key is not None:
-        known = tasks.by_idempotency_key(conn, new.idempotency_key)
+
+    stored: Stored
+    ready: frozenset[str]
+    held: tuple[int, ...]
+    below: int
+
+
+def settle_shared(conn: Connection, ends: Sequence[Ended]) -> list[Settled]:
+    """Settle attempts, then claim one more for each that wants it: one commit for ends, claims and starts.
+
+    A stale attempt changes nothing: its task comes back as it is. Raises for an outcome that the store does not take.
+    """
+    # Of two ends of one task one is stale: they are judged one after the other.
+    named = Counter(ended.stored.task.key for ended in ends)
+    plain = [ended for ended in ends if ended.is_plain and named[ended.stored.task.key] == 1]
+    done = _succeed(conn, plain) if plain else {}
+    settled: list[tuple[Task, frozenset[str]]] = []
+    for ended in ends:
+        known = done.get(ended.stored.task.key)
         if known is not None:
-            if known[1] != wanted:
-                raise Conflict("this idempotency key was used for another request", idempotency_key=new.idempotency_key)
-            return Submitted(tasks.by_key(conn, known[0]).task, True)
-    session_id = new.session_id or (task_id if new.kind in TURN_KINDS else None)
-    agent_id = _agent(conn, new, session_id, bounds)
-    if new.parent_task_id is None and tasks.depth(conn, agent_id) >= bounds[agent_id]:
-        raise Saturated(f"agent {agent_id} has {bounds[agent_id]} queued tasks; send it again later")
-    parent_key = _parent_key(conn, new)
-    session_key = None if session_id is None else sessions.ensure(conn, session_id, agent_id, now).key
-    placed = replace(new, agent_id=agent_id, session_id=session_id)
-    at = _place(conn, placed, task_id, (session_key, parent_key), wanted, now)
-    return Submitted(_insert(conn, placed, at, now), False)
+            settled.append((known, frozenset()))
+        else:
+            stored, ready = finish(conn, ended.stored, ended.outcome, ended.jitter, ended.now.wall)
+            settled.append((stored.task, ready))
+    # One that must run alone waits for all others to end, whichever lane is its own.
+    waited_for = frozenset({"*"}) if done and tasks.any_suspect(conn) else frozenset()
+    following = _claim_for(conn, ends)
+    return [Settled(task, ready | waited_for, after) for (task, ready), after in zip(settled, following, strict=True)]
 
 
-def submit_many(
-    conn: Connection, news: Sequence[tuple[NewTask, str]], bounds: Mapping[str, int], now: int
-) -> list[Submitted]:
-    """Store all of (task, id) or none."""
-    return [submit(conn, new, task_id, bounds, now) for new, task_id in news]
+def _claim_for(conn: Connection, ends: Sequence[Ended]) -> list[Claimed | None]:
+    """One more task for each end that wants one, as far as its agent has any. The newest clock counts for all."""
+    wanted = Counter(ended.stored.task.agent_id for ended in ends if ended.holder is not None)
+    last = ends[-1]
+    found: dict[str, list[Claimed]] = {}
+    for agent_id, count in wanted.items():
+        holder = next(one.holder for one in reversed(ends) if one.holder and one.stored.task.agent_id == agent_id)
+        found[agent_id] = claim(conn, agent_id, count, holder, last.now)[::-1]
+    following: list[Claimed | None] = []
+    for ended in ends:
+        queue = found.get(ended.stored.task.agent_id) if ended.holder is not None else None
+        following.append(queue.pop() if queue else None)
+    return following
 
 
-def claim(
-    conn: Connection, agent_id: str, limit: int, holder: Holder, served: Sequence[str], now: Now
-) -> list[Claimed]:
-    """Give up to `limit` tasks of the agent a lease and start them: CLAIMED and RUNNING in one commit."""
-    found: list[Claimed] = []
-    while len(found) < limit:
-        claimed = _claim_one(conn, agent_id, holder, served, now)
-        if claimed is None:
-            break
-        found.append(claimed)
-        if claimed.task.deaths >= DEATHS_UNTIL_ALONE:
-            break
-    return found
+def _succeed(conn: Connection, ends: Sequence[Ended]) -> dict[int, Task]:
+    """The plain successes, as far as their leases still hold and nobody asked to cancel; the tasks by key."""
+    now = ends[-1].now.wall
+    rows = []
+    for ended in ends:
+        task, outcome = ended.stored.task, ended.outcome
+        assert isinstance(outcome, Succeeded)  # noqa: S101 (`is_plain` has looked)
+        usage = task.usage if outcome.usage is None else outcome.usage
+        rows.append((task.key, task.lease_token or 0, _json(outcome.result), _json(usage)))
+    told = tasks.succeed(conn, rows, now)
+    done: dict[int, Task] = {}
+    news: list[NewEvent] = []
+    for ended in ends:
+        task, outcome = ended.stored.task, ended.outcome
+        if task.key in told and isinstance(outcome, Succeeded):
+            usage = task.usage if outcome.usage is None else outcome.usage
+            done[task.key] = task.succeeded(outcome.result, usage, told[task.key], now)
+            news.append(
+                NewEvent(
+                    "task.succeeded", task.key, ended.stored.session_key, TaskState.RUNNING, TaskState.SUCCEEDED,
+                    task.lease_token,
+                )
+            )  # fmt: skip
+    events.append(conn, news, now)
+    return done
+
+
+def _json(value: Any) -> str | None:
+    """`value` as JSON text that a column can hold. Raises TypeError or ValueError (lone surrogates too)."""
+    if value is None:
+        return None
+    text = canonical_json(value)
+    text.encode()
+    return text
 
 
 def finish(
@@ -127,8 +163,8 @@ def finish(
         # An interruption is no verdict on an effect that may not be repeated: how it ended is not known.
         outcome = Unknown("it was interrupted after its effect had begun, so how it ended is not known")
     ready = move(conn, live, settle(live.task, outcome, now, jitter), now)
-    if tasks.lone_suspect(conn):
-        # It waited for all others to end, whichever lane is its own.
+    if tasks.any_suspect(conn):
+        # One that must run alone waits for all others to end, whichever lane is its own.
         ready |= {"*"}
     return tasks.by_key(conn, live.task.key), ready
 
@@ -141,21 +177,6 @@ def record(conn: Connection, stored: Stored, entries: Sequence[JournalEntry], no
     return steps.named(conn, stored.task.key, [entry.key for entry in entries])
 
 
-def finish_and_claim(  # noqa: PLR0913 (both halves' arguments; a bundle would be made for this call alone)
-    conn: Connection,
-    stored: Stored,
-    outcome: Outcome,
-    jitter: float,
-    holder: Holder,
-    served: Sequence[str],
-    now: Now,
-) -> tuple[Stored, frozenset[str], Claimed | None]:
-    """`finish`, then `claim` one more of the same agent: one commit for the end, the next claim and the next start."""
-    done, ready = finish(conn, stored, outcome, jitter, now.wall)
-    following = claim(conn, stored.task.agent_id, 1, holder, served, now)
-    return done, ready, following[0] if following else None
-
-
 def report_progress(conn: Connection, stored: Stored, value: Any, now: int) -> None:
     """Record progress with its event. Raises LeaseLost."""
     if not tasks.progress(conn, stored.task.key, stored.task.lease_token, value, now):
@@ -163,19 +184,23 @@ def report_progress(conn: Connection, stored: Stored, value: Any, now: int) -> N
     tell(conn, stored, "task.progress", {"progress": value}, now)
 
 
-def ask_cancel(conn: Connection, task_id: str, reason: str | None, now: int) -> tuple[Stored, frozenset[str]]:
-    """Cancel a task nobody holds, or commit the request to its holder. Raises NotFound.
+def ask_cancel(conn: Connection, task_id: str, reason: str | None, now: int) -> CancelAsked:
+    """Cancel a task and all that descend from it: those nobody holds at once, the others by a request to the holder.
 
-    Of a held task the state that comes back is still CLAIMED or RUNNING.
+    Raises NotFound.
     """
     stored = find(conn, task_id)
-    if stored.task.state in HELD:
-        tasks.request_cancel(conn, stored.task.key, reason)
-        return tasks.by_key(conn, stored.task.key), frozenset()
-    if stored.task.state in TERMINAL:
-        return stored, frozenset()
-    ready = move(conn, stored, cancel(stored.task, now, "CANCELED", reason), now)
-    return tasks.by_key(conn, stored.task.key), ready
+    ready: set[str] = set()
+    asked: list[int] = []
+    below = tasks.descendants(conn, stored.task.key)
+    for key in (stored.task.key, *below):
+        one = tasks.by_key(conn, key)
+        if one.task.state in HELD:
+            tasks.request_cancel(conn, key, reason)
+            asked.append(key)
+        elif one.task.state not in TERMINAL:
+            ready |= move(conn, one, cancel(one.task, now, "CANCELED", reason), now)
+    return CancelAsked(tasks.by_key(conn, stored.task.key), frozenset(ready), tuple(asked), len(below))
 
 
 def find(conn: Connection, task_id: str) -> Stored:
@@ -186,136 +211,47 @@ def find(conn: Connection, task_id: str) -> Stored:
     return stored
 
 
-def _agent(conn: Connection, new: NewTask, session_id: str | None, bounds: Mapping[str, int]) -> str:
-    """Who is to do it: the agent that is named, else the session's, else the default one."""
-    session = None if session_id is None else sessions.find(conn, session_id)
-    agent_id = new.agent_id or (session.agent_id if session else DEFAULT_AGENT)
-    if agent_id not in bounds:
-        raise NotFound(f"there is no agent {agent_id!r}; agents are {', '.join(sorted(bounds))}", agent_id=agent_id)
-    if session is not None and session.agent_id != agent_id and new.kind in TURN_KINDS:
-        raise Conflict(f"session {session_id} belongs to agent {session.agent_id}", session_id=session_id)
-    return agent_id
-
-
-def _parent_key(conn: Connection, new: NewTask) -> int | None:
-    if new.parent_task_id is None:
-        return None
-    ancestor: Stored | None = find(conn, new.parent_task_id)
-    key = ancestor.task.key if ancestor else None
-    while ancestor is not None:
-        if new.session_id is not None and ancestor.task.session_id == new.session_id:
-            raise Conflict("a child may not use the session of its ancestor", session_id=new.session_id)
-        parent = ancestor.task.parent_task_id
-        ancestor = tasks.by_id(conn, parent) if parent else None
-    return key
-
-
-def _place(
-    conn: Connection,
-    new: NewTask,
-    task_id: str,
-    keys: tuple[int | None, int | None],
-    wanted: str,
-    now: int,
-) -> Placement:
-    session_key, parent_key = keys
-    due = now + new.delay_ms
-    wait_reason, place = ("delay" if new.delay_ms else None), None
-    if new.kind in TURN_KINDS and session_key is not None and not new.delay_ms:
-        # The event that enqueues the task names its place: event ids rise and are never reused.
-        place = events.head(conn) + 1
-        wait_reason = None if tasks.session_head(conn, session_key) is None else "session"
-    return Placement(
-        task_id=task_id,
-        session_key=session_key,
-        parent_key=parent_key,
-        wait_reason=wait_reason,
-        place=place,
-        rank=static_rank(due, new.priority),
-        available_at=due,
-        deadline_at=None if new.deadline_ms is None else now + new.deadline_ms,
-        request_digest=wanted,
-    )
-
-
-def _insert(conn: Connection, new: NewTask, at: Placement, now: int) -> Task:
-    key = tasks.insert(conn, new, at, now)
-    payload: dict[str, Any] = {"kind": new.kind, "agent_id": new.agent_id}
-    if at.wait_reason:
-        payload["wait_reason"] = at.wait_reason
-    enqueued = NewEvent(
-        type="task.enqueued",
-        task_key=key,
-        session_key=at.session_key,
-        state_to=TaskState.QUEUED,
-        payload=payload,
-    )
-    events.append(conn, [enqueued], now)
-    if new.messages and at.session_key is not None:
-        sessions.add_messages(conn, at.session_key, key, new.messages, now)
-    return tasks.by_key(conn, key).task
-
-
-def _claim_one(conn: Connection, agent_id: str, holder: Holder, served: Sequence[str], now: Now) -> Claimed | None:
-    lease = Lease(
-        owner=holder.boot_id,
-        token=events.head(conn) + 1,  # the id of the claim's own event: rising, never reused
-        until=now.monotonic + holder.lease_ms,
-        expires=now.wall + holder.lease_ms,
-        policy_version=holder.policy_version,
-    )
-    held, deaths = tasks.held(conn)
-    if held and deaths >= DEATHS_UNTIL_ALONE:
-        return None
-    alone = tasks.suspect(conn, served)
-    if alone is None:
-        stored = tasks.claim(conn, agent_id, lease, now.wall)
-    elif held or alone[1] != agent_id:
-        return None
-    else:
-        stored = tasks.claim_suspect(conn, alone[0], lease, now.wall)
-    if stored is None:
-        return None
-    _tell_claim(conn, stored, now.wall)
-    if stored.task.kind in TURN_KINDS:
-        sessions.open_turn(conn, stored.task.key, lease.token)
-    return Claimed(stored, steps.load(conn, stored.task.key))
-
-
-def _tell_claim(conn: Connection, stored: Stored, now: int) -> None:
-    def hop(kind: str, came_from: TaskState, to: TaskState, payload: dict[str, Any]) -> NewEvent:
-        return NewEvent(
-            type=kind,
-            task_key=stored.task.key,
-            session_key=stored.session_key,
-            state_from=came_from,
-            state_to=to,
-            token=stored.task.lease_token,
-            payload=payload,
-        )
-
-    told = [
-        hop("task.claimed", TaskState.QUEUED, TaskState.CLAIMED, {"attempt": stored.task.attempt}),
-        hop("task.running", TaskState.CLAIMED, TaskState.RUNNING, {}),
-    ]
-    events.append(conn, told, now)
-
-
 def move(conn: Connection, stored: Stored, change: Transition, now: int) -> frozenset[str]:
-    """Write a transition and its events; the agents that have new work because of it."""
-    if not tasks.transition(conn, stored, change, now, rank=stored.rank, place=stored.place):
+    """Write a transition and its events; the agents that have new work because of it.
+
+    Who is to wait for an instant ranks by it, and gives up its place in the order of its session.
+    """
+    if change.wait_reason == "delay":
+        return place(conn, stored, change, now, static_rank(change.available_at, stored.task.priority), None)
+    return place(conn, stored, change, now, stored.rank, stored.place)
+
+
+def place(
+    conn: Connection, stored: Stored, change: Transition, now: int, rank: int, place: int | None
+) -> frozenset[str]:
+    """As `move`, to another rank and another place in the order of its session."""
+    task, session = stored.task, stored.session_key
+    if change.state is TaskState.QUEUED and change.wait_reason is None:
+        change = replace(change, wait_reason=_blocker(conn, stored, rank, place))
+    if not tasks.transition(conn, stored, change, now, rank=rank, place=place):
         return frozenset()
     if change.state in TERMINAL and change.state is not TaskState.SUCCEEDED:
         _close_unsafe(conn, stored, now)
     tell_hops(conn, stored, change, now)
     ready: set[str] = set()
     if change.state is TaskState.QUEUED and change.wait_reason is None:
-        ready.add(stored.task.agent_id)
-    if change.state in TERMINAL and stored.place is not None and stored.session_key is not None:
-        ready |= _promote(conn, stored.session_key)
-    if stored.task.deaths >= DEATHS_UNTIL_ALONE or change.deaths >= DEATHS_UNTIL_ALONE:
+        ready.add(task.agent_id)
+    if stored.place is not None and session is not None and (change.state in TERMINAL or place is None):
+        ready |= admission.next_of_session(conn, session)
+    if task.concurrency_key is not None:
+        ready |= admission.balance(conn, task.concurrency_key)
+    if task.deaths >= DEATHS_UNTIL_ALONE or change.deaths >= DEATHS_UNTIL_ALONE:
         ready.add("*")
     return frozenset(ready)
+
+
+def _blocker(conn: Connection, stored: Stored, rank: int, place: int | None) -> str | None:
+    task = stored.task
+    if task.state not in HELD:
+        return admission.blocker(conn, stored.session_key, place, task.concurrency_key, (rank, task.key))
+    # Who is held has its session. For its name it lines up again: one before it may have come meanwhile, or the limit
+    # may be lower now.
+    return None if task.concurrency_key is None else "concurrency"
 
 
 def _close_unsafe(conn: Connection, stored: Stored, now: int) -> None:
@@ -330,23 +266,18 @@ def _began_unsafe(conn: Connection, task: Task) -> bool:
     return task.kind in CALL_KINDS and bool(steps.running_unsafe(conn, task.key))
 
 
-def _promote(conn: Connection, session_key: int) -> set[str]:
-    head = tasks.session_head(conn, session_key)
-    agent = None if head is None else tasks.unblock(conn, head)
-    return {agent} if agent else set()
-
-
 def tell_hops(conn: Connection, stored: Stored, change: Transition, now: int) -> None:
-    """Append the events of a transition, one for each hop."""
+    """Append the events of a transition, one for each hop. One that stays where it is names no state."""
     task, at, told = stored.task, stored.task.state, []
     for hop in change.hops:
+        moves = hop.to is not at
         told.append(
             NewEvent(
                 type=hop.event,
                 task_key=task.key,
                 session_key=stored.session_key,
-                state_from=at,
-                state_to=hop.to,
+                state_from=at if moves else None,
+                state_to=hop.to if moves else None,
                 token=task.lease_token,
                 payload=hop.payload,
             )

@@ -7,7 +7,7 @@ wait ends its attempt and the task stands in RETRY_WAIT.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -19,7 +19,7 @@ from goclaw.core.task import HELD, Task, TaskState
 from goclaw.db.database import Database
 from goclaw.errors import GoclawError, LeaseLost, StoreError, StoreFull
 from goclaw.kernel.attempt import LiveAttempt
-from goclaw.kernel.operations import Claimed
+from goclaw.kernel.claiming import Claimed
 from goclaw.kernel.queue import LEASE_MS, Queue
 from goclaw.log import bound
 from goclaw.store.tasks import Stored
@@ -77,7 +77,8 @@ class Pool:
         self._show = show
         self._timeout_ms = timeout_ms
         self._report = report
-        self._live: dict[int, _Live] = {}
+        # By fencing token: a task whose lease was lost may be in other hands before its first worker has let go.
+        self._live: dict[int | None, _Live] = {}
         self._active: dict[str, int] = {}
         self._ready: set[str] = set()
         self._bell = asyncio.Event()
@@ -121,16 +122,25 @@ class Pool:
         for live in list(self._live.values()):
             live.interrupt("drain")
 
-    async def cancel(self, task_id: str, reason: str | None) -> tuple[bool, TaskState]:
-        """Cancel a task; of a running one the answer comes when its handler has ended. Raises NotFound."""
-        task = await self._queue.cancel(task_id, reason)
+    async def cancel(self, task_id: str, reason: str | None) -> tuple[bool, TaskState, int]:
+        """Cancel a task and all below it; the answer comes when the handlers of those that run have ended.
+
+        Whether it is CANCELED, its state, and how many below it had not ended. Raises NotFound.
+        """
+        asked = await self._queue.cancel(task_id, reason)
+        task = asked.stored.task
+        running = self._holders(asked.held)
+        for live in running:
+            live.interrupt("cancel")
+        for live in running:
+            await live.ended.wait()
         if task.state in HELD:
-            live = self._live.get(task.key)
-            if live is not None:
-                live.interrupt("cancel")
-                await live.ended.wait()
             task = await self._queue.get(task_id)
-        return task.state is TaskState.CANCELED, task.state
+        return task.state is TaskState.CANCELED, task.state, asked.below
+
+    def _holders(self, keys: Sequence[int]) -> list[_Live]:
+        """The attempts at these tasks that are in the hands of workers."""
+        return [live for live in self._live.values() if live.claimed.task.key in keys]
 
     def _ring(self, ready: frozenset[str]) -> None:
         self._ready |= ready
@@ -176,15 +186,15 @@ class Pool:
 
     def _hold(self, claimed: Claimed, worker: asyncio.Task[None]) -> None:
         """What is claimed while the rest is already handed back is not begun."""
-        self._live[claimed.task.key] = _Live(claimed, worker, why="drain" if self._hurry else None)
+        self._live[claimed.task.lease_token] = _Live(claimed, worker, why="drain" if self._hurry else None)
 
     async def _work(self, claimed: Claimed | None) -> None:
         """One worker: from a claimed task to the next, until there is none."""
-        worker = self._live[claimed.task.key].worker if claimed else None
+        worker = self._live[claimed.task.lease_token].worker if claimed else None
         agent_id = claimed.task.agent_id if claimed else ""
         try:
             while claimed is not None and worker is not None:
-                live = self._live[claimed.task.key]
+                live = self._live[claimed.task.lease_token]
                 outcome = await self._handle(live)
                 claimed = await self._settle(live, outcome)
                 if claimed is not None:
@@ -202,7 +212,7 @@ class Pool:
             self._report(stored.task, error)
             return None
         finally:
-            del self._live[stored.task.key]
+            del self._live[stored.task.lease_token]
             live.ended.set()
 
     async def _store_in_any_case(self, stored: Stored, outcome: Outcome) -> Claimed | None:
@@ -268,7 +278,7 @@ class Pool:
         while True:
             await self._busy.wait()
             await self._clock.sleep(TICK_MS)
-            tokens = [live.claimed.task.lease_token for live in self._live.values()]
+            tokens = list(self._live)
             try:
                 expired = set(await self._queue.renew([token for token in tokens if token is not None]))
             except StoreFull:
@@ -286,8 +296,8 @@ class Pool:
                 await self._clock.sleep(FULL_DISK_MS)
                 continue
             for key in done.overdue:
-                if key in self._live:
-                    self._live[key].interrupt("deadline")
+                for live in self._holders((key,)):
+                    live.interrupt("deadline")
             await self._sleep_until(done.next_wake)
 
     async def _sleep_until(self, wake_at: int | None) -> None:

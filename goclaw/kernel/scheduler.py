@@ -20,8 +20,8 @@ from goclaw.errors import StoreFull
 from goclaw.kernel import firing, jobs
 from goclaw.kernel.firing import Desk
 from goclaw.kernel.jobs import Reconciled
-from goclaw.kernel.operations import Submitted
 from goclaw.kernel.queue import Queue
+from goclaw.kernel.submission import Submitted
 from goclaw.store import schedules
 
 LOOK_MS = 30_000

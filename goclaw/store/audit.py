@@ -24,7 +24,7 @@ def append(conn: sqlite3.Connection, entry: Entry) -> None:
     last = conn.execute(_SQL.last).fetchone()
     row_id, chain = (last["id"] + 1, last["chain"]) if last else (1, _GENESIS)
     columns = (row_id, *entry[:4], canonical_json(list(entry[4])), *entry[5:])
-    conn.execute(_SQL.insert, (*columns, _link(chain, columns)))
+    conn.execute(_SQL.insert, (*columns, link(chain, columns)))
 
 
 def tail(conn: sqlite3.Connection, limit: int, before: int | None = None) -> list[dict[str, Any]]:
@@ -38,19 +38,6 @@ def tail(conn: sqlite3.Connection, limit: int, before: int | None = None) -> lis
     return shown
 
 
-def verify_chain(conn: sqlite3.Connection) -> int | None:
-    """The id of the first row that was changed, inserted or is missing before the end; None when all is well."""
-    cursor, chain = 0, _GENESIS
-    while rows := conn.execute(_SQL.raw, {"cursor": cursor}).fetchall():
-        for row in rows:
-            columns = tuple(row)[:-1]
-            chain = _link(chain, columns)
-            if row["id"] != cursor + 1 or chain != row["chain"]:
-                return int(cursor + 1)
-            cursor = row["id"]
-    return None
-
-
 def keep_policy(conn: sqlite3.Connection, version: str, rules_json: str, now: int) -> None:
     """Remember the rules behind a version."""
     conn.execute(_SQL.keep_policy, {"version": version, "rules_json": rules_json, "now": now})
@@ -61,6 +48,7 @@ def policies(conn: sqlite3.Connection, limit: int) -> dict[str, str]:
     return {row["version"]: row["rules_json"] for row in conn.execute(_SQL.policies, {"limit": limit})}
 
 
-def _link(previous: bytes, columns: Sequence[Any]) -> bytes:
+def link(previous: bytes, columns: Sequence[Any]) -> bytes:
+    """The chain value of a row: over the one before it and the row's other columns."""
     text = "\x1f".join("" if column is None else str(column) for column in columns)
     return hashlib.sha256(previous + text.encode("utf-8", "surrogatepass")).digest()

@@ -13,11 +13,6 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 SELECT id, at, subject, capability, resource, argv_json, verdict, reason, policy_version, pinned_version, task_id
   FROM audit_log WHERE id < :before ORDER BY id DESC LIMIT :limit;
 
--- name: raw
--- Stored columns behind a cursor, for verifying the chain.
-SELECT id, at, subject, capability, resource, argv_json, verdict, reason, policy_version, pinned_version, task_id, chain
-  FROM audit_log WHERE id > :cursor ORDER BY id LIMIT 1000;
-
 -- name: keep_policy
 -- Remember what a version of the policy said.
 INSERT INTO policy_versions (version, rules_json, loaded_at) VALUES (:version, :rules_json, :now)

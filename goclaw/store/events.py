@@ -6,7 +6,6 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from goclaw.core.canonical import canonical_json
@@ -15,42 +14,23 @@ from goclaw.core.task import run_id
 from goclaw.db.queries import load_queries
 
 _SQL = load_queries("events")
-_GENESIS = bytes(32)
+GENESIS = bytes(32)
+"""The chain value before the first row of a log."""
 PAGE = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class ChainBreak:
-    """The first event that the chain does not explain."""
-
-    event_id: int
-    what: str
 
 
 def append(conn: sqlite3.Connection, events: Sequence[NewEvent], now: int) -> int:
     """Append in order; the id of the last one. Ids are consecutive within a commit and never reused."""
     head, chain = _head(conn)
     rows = []
-    for event in events:
+    for kind, task_key, session_key, state_from, state_to, token, said in events:
         head += 1
-        payload = canonical_json(event.payload) if event.payload else None
+        payload = canonical_json(said) if said else None
         digest = hashlib.sha256(payload.encode()).digest() if payload else None
-        columns = (
-            head,
-            event.type,
-            event.task_key,
-            event.session_key,
-            event.state_from,
-            event.state_to,
-            event.token,
-            now,
-        )
-        chain = _link(chain, columns, digest)
+        columns = (head, kind, task_key, session_key, state_from, state_to, token, now)
+        chain = link(chain, columns, digest)
         rows.append((*columns, digest, chain, payload))
-    if len(rows) == 1:
-        conn.execute(_SQL.insert, rows[0])
-    else:
-        conn.executemany(_SQL.insert, rows)
+    conn.executemany(_SQL.insert, rows)
     return head
 
 
@@ -87,34 +67,17 @@ def read_task(conn: sqlite3.Connection, task_id: str, cursor: int, limit: int = 
     return [_event(row) for row in conn.execute(_SQL.of_task, given)]
 
 
-def verify_chain(conn: sqlite3.Connection) -> ChainBreak | None:
-    """Walk the whole log; the first row that was changed, inserted or is missing before its end, or None.
-
-    A log cut off at its end shows only against a head noted elsewhere.
-    """
-    cursor, chain = 0, _GENESIS
-    while rows := conn.execute(_SQL.raw, {"cursor": cursor, "limit": PAGE}).fetchall():
-        for row in rows:
-            if row["id"] != cursor + 1:
-                return ChainBreak(cursor + 1, "missing")
-            payload = row["payload_json"]
-            if payload is not None and hashlib.sha256(payload.encode()).digest() != row["digest"]:
-                return ChainBreak(row["id"], "payload changed")
-            chain = _link(chain, tuple(row)[:8], row["digest"])
-            if chain != row["chain"]:
-                return ChainBreak(row["id"], "row changed")
-            cursor = row["id"]
-    return None
-
-
 def _head(conn: sqlite3.Connection) -> tuple[int, bytes]:
     row = conn.execute(_SQL.last).fetchone()
-    return (row[0], row[1]) if row else (0, _GENESIS)
+    return (row[0], row[1]) if row else (0, GENESIS)
 
 
-def _link(previous: bytes, columns: tuple[Any, ...], digest: bytes | None) -> bytes:
-    # Columns are separated by a control character that none of them can hold; None is empty.
-    text = "\x1f".join("" if column is None else str(column) for column in columns)
+def link(previous: bytes, columns: tuple[Any, ...], digest: bytes | None) -> bytes:
+    """The chain value of a row: over the one before it, the row's first eight columns and its payload's digest."""
+    # Columns are separated by a control character that none of them can hold; None is empty (keys begin at 1).
+    row, kind, task, session, came_from, to, token, now = columns
+    whose = f"{task or ''}\x1f{session or ''}\x1f{came_from or ''}\x1f{to or ''}\x1f{token or ''}"
+    text = f"{row}\x1f{kind}\x1f{whose}\x1f{now}"
     return hashlib.sha256(previous + text.encode() + (digest or b"")).digest()
 
 

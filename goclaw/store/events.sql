@@ -33,11 +33,6 @@ SELECT e.id, e.type, t.id AS task_id, s.id AS session_id, e.state_from, e.state_
  WHERE e.task_key = (SELECT key FROM task WHERE id = :task_id) AND e.id > :cursor
  ORDER BY e.id LIMIT :limit;
 
--- name: raw
--- Stored columns behind a cursor, for verifying the chain.
-SELECT id, type, task_key, session_key, state_from, state_to, token, created_at, digest, chain, payload_json
-  FROM event WHERE id > :cursor ORDER BY id LIMIT :limit;
-
 -- name: oldest
 -- The lowest id that is kept.
 SELECT id FROM event ORDER BY id LIMIT 1;

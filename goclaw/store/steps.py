@@ -24,6 +24,14 @@ def load(conn: sqlite3.Connection, task_key: int) -> dict[str, Step]:
     return {row["step_key"]: _step(row) for row in rows}
 
 
+def load_many(conn: sqlite3.Connection, task_keys: Sequence[int]) -> dict[int, dict[str, Step]]:
+    """The journals of these tasks, by task; one without a step is left out."""
+    journals: dict[int, dict[str, Step]] = {}
+    for row in conn.execute(_SQL.of_tasks, (json.dumps(task_keys),)):
+        journals.setdefault(row["task_key"], {})[row["step_key"]] = _step(row)
+    return journals
+
+
 def named(conn: sqlite3.Connection, task_key: int, keys: Iterable[str]) -> dict[str, Step]:
     """These steps of the task, in order."""
     rows = conn.execute(_SQL.named, {"task_key": task_key, "keys": canonical_json(list(keys))})

@@ -23,6 +23,12 @@ SELECT step_key, seq, kind, state, effect, tool, request_hash, request_json, evi
        finished_at
   FROM step WHERE task_key = :task_key ORDER BY seq;
 
+-- name: of_tasks
+-- The journals of some tasks, each in order.
+SELECT step.task_key, step_key, seq, kind, state, effect, tool, request_hash, request_json, evidence_json, result_json,
+       created_at, finished_at
+  FROM json_each(?) wanted JOIN step ON step.task_key = wanted.value ORDER BY step.task_key, seq;
+
 -- name: named
 -- Some steps of a task, in order.
 SELECT step_key, seq, kind, state, effect, tool, request_hash, request_json, evidence_json, result_json, created_at,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from goclaw.core.canonical import canonical_json
 from goclaw.core.settle import Transition
@@ -17,8 +18,7 @@ from goclaw.store.sessions import NEWEST
 _SQL = load_queries("tasks")
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """A task with the keys the store keeps to itself."""
 
     task: Task
@@ -50,8 +50,7 @@ class TaskFilter:
     since: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Placement:
+class Placement(NamedTuple):
     """How a new task stands in the queue."""
 
     task_id: str
@@ -62,60 +61,78 @@ class Placement:
     rank: int
     available_at: int
     deadline_at: int | None
-    request_digest: str
+    request_digest: str | None
 
 
-def insert(conn: sqlite3.Connection, new: NewTask, at: Placement, now: int) -> int:
-    """Store a QUEUED task and its input; its key."""
-    timers = [at.deadline_at, at.available_at if at.wait_reason == "delay" else None]
-    key = conn.execute(
-        _SQL.insert,
-        {
-            "id": at.task_id,
-            "kind": new.kind,
-            "agent_id": new.agent_id,
-            "session_key": at.session_key,
-            "parent_key": at.parent_key,
-            "wait_reason": at.wait_reason,
-            "priority": new.priority,
-            "rank": at.rank,
-            "place": at.place,
-            "available_at": at.available_at,
-            "wake_at": min((timer for timer in timers if timer is not None), default=None),
-            "deadline_at": at.deadline_at,
-            "timeout_ms": new.timeout_ms,
-            "max_attempts": new.max_attempts,
-            "idempotency_key": new.idempotency_key,
-            "request_digest": at.request_digest,
-            "now": now,
-        },
-    ).lastrowid
-    assert key is not None  # noqa: S101 (an INSERT that did not raise has a rowid)
-    conn.execute(_SQL.insert_input, {"task_key": key, "payload_json": canonical_json(new.payload)})
-    return key
+def insert_many(conn: sqlite3.Connection, rows: Sequence[tuple[NewTask, Placement, str]], now: int) -> list[Stored]:
+    """Store QUEUED tasks with their inputs, each given with where it stands and its payload as canonical JSON."""
+    first = last_key(conn) + 1
+    stored, inputs, values = [], [], []
+    depths: Counter[tuple[str, str]] = Counter()
+    for key, (new, at, payload) in enumerate(rows, first):
+        timers = [at.deadline_at, at.available_at if at.wait_reason == "delay" else None]
+        wake_at = min((timer for timer in timers if timer is not None), default=None)
+        agent_id = new.agent_id or ""
+        values.append(
+            (
+                key, at.task_id, new.kind, agent_id, at.session_key, at.parent_key, at.wait_reason, new.priority,
+                at.rank, at.place, at.available_at, wake_at, at.deadline_at, new.timeout_ms, new.max_attempts,
+                new.idempotency_key, at.request_digest, now, now, new.concurrency_key, new.unique_key,
+            )
+        )  # fmt: skip
+        inputs.append((key, payload))
+        depths[agent_id, new.kind] += 1
+        task = Task(
+            key, at.task_id, new.kind, new.session_id, agent_id, TaskState.QUEUED, new.priority, 0, new.max_attempts, 0,
+            at.available_at, at.wait_reason, new.payload, None, None, None, None, None, None, None, False, None,
+            new.idempotency_key, new.parent_task_id, None, None, new.timeout_ms, at.deadline_at, None, 0, now, now,
+            None, new.concurrency_key, new.unique_key,
+        )  # fmt: skip
+        stored.append(Stored(task, at.session_key, at.place, at.rank))
+    conn.executemany(_SQL.insert, values)
+    conn.executemany(_SQL.insert_input, inputs)
+    _shift_depths(conn, depths)
+    return stored
 
 
-def claim(conn: sqlite3.Connection, agent_id: str, lease: Lease, now: int) -> Stored | None:
-    """Give the agent's next task this lease; None when nothing may be claimed."""
-    row = conn.execute(_SQL.claim, _lease(lease, now) | {"agent_id": agent_id}).fetchone()
-    return None if row is None else by_key(conn, row[0])
+def next_keys(conn: sqlite3.Connection, agent_id: str, limits: Mapping[str, int], limit: int) -> list[int]:
+    """Keys of up to `limit` tasks of an agent in claim order, of each kind at most as many as `limits` says."""
+    found: list[tuple[int, int]] = []
+    for kind, most in limits.items():
+        found += [tuple(row) for row in conn.execute(_SQL.next_of_kind, (agent_id, kind, min(most, limit)))]
+    if len(limits) > 1:
+        found.sort()
+    return [key for _, key in found[:limit]]
 
 
-def claim_suspect(conn: sqlite3.Connection, key: int, lease: Lease, now: int) -> Stored | None:
-    """Give this one task the lease."""
-    row = conn.execute(_SQL.claim_suspect, _lease(lease, now) | {"key": key}).fetchone()
-    return None if row is None else by_key(conn, row[0])
+def open_kinds(conn: sqlite3.Connection, agent_id: str) -> list[str]:
+    """The kinds an agent has queued tasks of and that nobody has paused."""
+    return [row[0] for row in conn.execute(_SQL.open_kinds, {"agent_id": agent_id}).fetchall()]
 
 
-def suspect(conn: sqlite3.Connection, agents: Sequence[str]) -> tuple[int, str] | None:
-    """Key and agent of the task that is to run alone next."""
-    row = conn.execute(_SQL.suspect, {"agents": canonical_json(list(agents))}).fetchone()
-    return None if row is None else (row[0], row[1])
+def claim(conn: sqlite3.Connection, keys: Sequence[int], lease: Lease, now: int) -> list[Stored]:
+    """Give these queued tasks leases and start them. Their tokens are `lease.token` and every second number after it:
+    the ids of their claims' events, which the caller appends next."""
+    tokens = range(lease.token, lease.token + 2 * len(keys), 2)
+    given = (lease.until, lease.expires, lease.policy_version, now)
+    cursor = conn.executemany(
+        _SQL.claim, [(lease.owner, token, *given, key) for key, token in zip(keys, tokens, strict=True)]
+    )
+    if cursor.rowcount != len(keys):
+        raise RuntimeError("a task that was to be claimed is not claimable")
+    claimed = by_keys(conn, keys)
+    _shift_depths(conn, _leaving(stored.task for stored in claimed))
+    return claimed
 
 
-def lone_suspect(conn: sqlite3.Connection) -> bool:
-    """Whether a task that must run alone waits while nobody holds any."""
-    return conn.execute(_SQL.lone_suspect).fetchone() is not None
+def suspect(conn: sqlite3.Connection, agents: Sequence[str]) -> list[tuple[int, str, str]]:
+    """Key, agent and kind of the tasks that are to run alone next, in claim order; a hundred of them."""
+    return [tuple(row) for row in conn.execute(_SQL.suspect, {"agents": canonical_json(list(agents))})]
+
+
+def any_suspect(conn: sqlite3.Connection) -> bool:
+    """Whether a task that must run alone waits or runs."""
+    return conn.execute(_SQL.suspects).fetchone() is not None
 
 
 def held(conn: sqlite3.Connection) -> tuple[int, int]:
@@ -124,12 +141,28 @@ def held(conn: sqlite3.Connection) -> tuple[int, int]:
     return row[0], row[1]
 
 
+def lane(conn: sqlite3.Connection, agent_id: str) -> int:
+    """How many tasks of an agent are held."""
+    return int(conn.execute(_SQL.lane, (agent_id,)).fetchone()[0])
+
+
+def succeed(
+    conn: sqlite3.Connection, ends: Sequence[tuple[int, int, str | None, str | None]], now: int
+) -> dict[int, Any]:
+    """End running tasks, each given as (key, token, result as JSON, usage as JSON); by key the progress they made.
+
+    One whose lease is gone, or that was asked to cancel, is left out and left alone.
+    """
+    rows = conn.execute(_SQL.succeed, {"ends": json.dumps(ends), "now": now}).fetchall()
+    return {row[0]: _value(row[1]) for row in rows}
+
+
 def transition(
     conn: sqlite3.Connection, stored: Stored, change: Transition, now: int, *, rank: int, place: int | None
 ) -> bool:
     """Write a transition; False when the task is no longer where `stored` says (another end was first)."""
     task = stored.task
-    waits = change.wait_reason is not None and change.state is TaskState.RETRY_WAIT
+    waits = change.state is TaskState.RETRY_WAIT or change.wait_reason == "delay"
     finished = change.state in TERMINAL
     timers = [None if finished else task.deadline_at, change.available_at if waits else None]
     result = change.result
@@ -159,7 +192,12 @@ def transition(
             "result_json": None if result is None else canonical_json(result),
         },
     )
-    return cursor.rowcount == 1
+    if cursor.rowcount != 1:
+        return False
+    entering, leaving = change.state is TaskState.QUEUED, task.state is TaskState.QUEUED
+    if entering != leaving:
+        _shift_depths(conn, {(task.agent_id, task.kind): entering - leaving})
+    return True
 
 
 def lift_deadline(conn: sqlite3.Connection, key: int, now: int) -> None:
@@ -172,6 +210,11 @@ def by_key(conn: sqlite3.Connection, key: int) -> Stored:
     return _stored(conn.execute(_SQL.by_key, {"key": key}).fetchone())
 
 
+def by_keys(conn: sqlite3.Connection, keys: Sequence[int]) -> list[Stored]:
+    """The tasks with these keys, in this order."""
+    return [_stored(row) for row in conn.execute(_SQL.by_keys, (json.dumps(keys),)).fetchall()]
+
+
 def by_id(conn: sqlite3.Connection, task_id: str) -> Stored | None:
     """The task with this public id, or None."""
     row = conn.execute(_SQL.by_id, {"id": task_id}).fetchone()
@@ -182,6 +225,17 @@ def by_idempotency_key(conn: sqlite3.Connection, key: str) -> tuple[int, str] | 
     """Key and request digest of the task submitted with this idempotency key."""
     row = conn.execute(_SQL.by_idempotency_key, {"idempotency_key": key}).fetchone()
     return None if row is None else (row[0], row[1])
+
+
+def by_unique_key(conn: sqlite3.Connection, key: str) -> int | None:
+    """Key of the unfinished task with this unique key."""
+    row = conn.execute(_SQL.by_unique_key, (key,)).fetchone()
+    return None if row is None else int(row[0])
+
+
+def descendants(conn: sqlite3.Connection, key: int) -> list[int]:
+    """Keys of the unfinished tasks below this one, children before their children."""
+    return [row[0] for row in conn.execute(_SQL.descendants, (key,)).fetchall()]
 
 
 def page(conn: sqlite3.Connection, where: TaskFilter, limit: int, cursor: int | None) -> list[Task]:
@@ -199,10 +253,15 @@ def page(conn: sqlite3.Connection, where: TaskFilter, limit: int, cursor: int | 
     return [_stored(row).task for row in conn.execute(_SQL.page, given)]
 
 
+def last_key(conn: sqlite3.Connection) -> int:
+    """The highest key any task ever had."""
+    row = conn.execute(_SQL.last_key).fetchone()
+    return row[0] if row else 0
+
+
 def depth(conn: sqlite3.Connection, agent_id: str) -> int:
     """How many tasks of the agent are QUEUED."""
-    row = conn.execute(_SQL.depth, {"agent_id": agent_id}).fetchone()
-    return row[0] if row else 0
+    return int(conn.execute(_SQL.depth, {"agent_id": agent_id}).fetchone()[0])
 
 
 def depths(conn: sqlite3.Connection) -> dict[str, int]:
@@ -215,15 +274,16 @@ def counts(conn: sqlite3.Connection) -> dict[str, int]:
     return dict(conn.execute(_SQL.counts).fetchone())
 
 
-def session_head(conn: sqlite3.Connection, session_key: int) -> int | None:
-    """Key of the task whose turn it is."""
+def session_head(conn: sqlite3.Connection, session_key: int) -> tuple[int, int] | None:
+    """Key and place of the task whose turn it is."""
     row = conn.execute(_SQL.session_head, {"session_key": session_key}).fetchone()
-    return None if row is None else int(row[0])
+    return None if row is None else (row[0], row[1])
 
 
-def unblock(conn: sqlite3.Connection, key: int) -> str | None:
-    """Let a blocked head be claimed; its agent, or None when it was not blocked."""
-    row = conn.execute(_SQL.unblock, {"key": key}).fetchone()
+def unblock(conn: sqlite3.Connection, key: int, wait_reason: str | None) -> str | None:
+    """A blocked head has its session and waits for `wait_reason` at most; its agent, or None when it was not
+    blocked."""
+    row = conn.execute(_SQL.unblock, {"key": key, "wait_reason": wait_reason}).fetchone()
     return None if row is None else str(row[0])
 
 
@@ -278,7 +338,7 @@ def progress(conn: sqlite3.Connection, key: int, token: int | None, value: Any, 
 
 def orphans(conn: sqlite3.Connection, owner: str) -> list[int]:
     """Keys of tasks that another boot held."""
-    return [row[0] for row in conn.execute(_SQL.orphans, {"owner": owner}).fetchall()]
+    return sorted(row[0] for row in conn.execute(_SQL.orphans, {"owner": owner}).fetchall())
 
 
 def pause(conn: sqlite3.Connection, scope: str, name: str) -> None:
@@ -296,56 +356,32 @@ def pauses(conn: sqlite3.Connection) -> list[tuple[str, str]]:
     return [(row[0], row[1]) for row in conn.execute(_SQL.pauses)]
 
 
-def _lease(lease: Lease, now: int) -> dict[str, Any]:
-    return {
-        "owner": lease.owner,
-        "token": lease.token,
-        "until": lease.until,
-        "expires": lease.expires,
-        "policy_version": lease.policy_version,
-        "now": now,
-    }
+def _leaving(tasks: Iterable[Task]) -> dict[tuple[str, str], int]:
+    """What the queue is shorter by when these have left it."""
+    left: Counter[tuple[str, str]] = Counter()
+    for task in tasks:
+        left[task.agent_id, task.kind] -= 1
+    return left
+
+
+def _shift_depths(conn: sqlite3.Connection, by: Mapping[tuple[str, str], int]) -> None:
+    conn.executemany(_SQL.shift_depth, [(agent_id, kind, count) for (agent_id, kind), count in by.items()])
 
 
 def _value(text: str | None) -> Any:
     return None if text is None else json.loads(text)
 
 
+_STATES = {str(state): state for state in TaskState}
+
+
 def _stored(row: sqlite3.Row) -> Stored:
-    task = Task(
-        key=row["key"],
-        id=row["id"],
-        kind=row["kind"],
-        session_id=row["session_id"],
-        agent_id=row["agent_id"],
-        state=TaskState(row["state"]),
-        priority=row["priority"],
-        attempt=row["attempt"],
-        max_attempts=row["max_attempts"],
-        deaths=row["deaths"],
-        available_at=row["available_at"],
-        wait_reason=row["wait_reason"],
-        payload=json.loads(row["payload_json"]),
-        result=_value(row["result_json"]),
-        error=row["error"],
-        error_code=row["error_code"],
-        progress=_value(row["progress_json"]),
-        lease_owner=row["lease_owner"],
-        lease_token=row["lease_token"],
-        lease_expires_at=row["lease_expires_at"],
-        cancel_requested=bool(row["cancel_requested"]),
-        cancel_reason=row["cancel_reason"],
-        idempotency_key=row["idempotency_key"],
-        parent_task_id=row["parent_task_id"],
-        policy_version=row["policy_version"],
-        usage=_value(row["usage_json"]),
-        timeout_ms=row["timeout_ms"],
-        deadline_at=row["deadline_at"],
-        fingerprint=row["fingerprint"],
-        fingerprint_count=row["fingerprint_count"],
-        trace_id=row["id"].replace("-", ""),
-        created_at=row["created_at"],
-        updated_at=row["updated_at"],
-        finished_at=row["finished_at"],
-    )
-    return Stored(task, row["session_key"], row["place"], row["rank"])
+    """The columns stand in the order of the fields of Task, then the store's own."""
+    *columns, session_key, place, rank = row
+    columns[5] = _STATES[columns[5]]
+    columns[12] = json.loads(columns[12])
+    columns[13] = _value(columns[13])
+    columns[16] = _value(columns[16])
+    columns[20] = bool(columns[20])
+    columns[25] = _value(columns[25])
+    return Stored(Task(*columns), session_key, place, rank)

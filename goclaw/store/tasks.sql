@@ -1,50 +1,67 @@
 -- name: insert
 -- A new task.
-INSERT INTO task (id, kind, agent_id, session_key, parent_key, state, wait_reason, priority, rank, place, available_at,
-                  wake_at, deadline_at, timeout_ms, max_attempts, idempotency_key, request_digest, created_at, updated_at)
-VALUES (:id, :kind, :agent_id, :session_key, :parent_key, 'QUEUED', :wait_reason, :priority, :rank, :place,
-        :available_at, :wake_at, :deadline_at, :timeout_ms, :max_attempts, :idempotency_key, :request_digest, :now, :now);
+INSERT INTO task (key, id, kind, agent_id, session_key, parent_key, state, wait_reason, priority, rank, place,
+                  available_at, wake_at, deadline_at, timeout_ms, max_attempts, idempotency_key, request_digest,
+                  created_at, updated_at, concurrency_key, unique_key)
+VALUES (?, ?, ?, ?, ?, ?, 'QUEUED', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: last_key
+-- The highest key any task ever had.
+SELECT seq FROM sqlite_sequence WHERE name = 'task';
 
 -- name: insert_input
 -- What the task is to work on.
-INSERT INTO task_input (task_key, payload_json) VALUES (:task_key, :payload_json);
+INSERT INTO task_input (task_key, payload_json) VALUES (?, ?);
+
+-- name: open_kinds
+-- The kinds an agent has queued tasks of, but for those that a pause holds.
+SELECT kind FROM queue_depth
+ WHERE agent_id = :agent_id AND queued > 0 AND kind NOT IN (SELECT name FROM pause WHERE scope = 'kind')
+   AND NOT EXISTS (SELECT 1 FROM pause WHERE scope = 'all' OR (scope = 'agent' AND name = :agent_id));
+
+-- name: next_of_kind
+-- The next tasks of an agent and kind in claim order.
+SELECT rank, key FROM task
+ WHERE state = 'QUEUED' AND wait_reason IS NULL AND agent_id = ? AND kind = ? ORDER BY rank, key LIMIT ?;
 
 -- name: claim
--- The next task of an agent in claim order gets its lease and starts; a paused one stays.
-UPDATE task SET state = 'RUNNING', wake_at = deadline_at, attempt = attempt + 1, lease_owner = :owner, lease_token = :token,
-       lease_until = :until, lease_expires_at = :expires, policy_version = :policy_version, updated_at = :now
- WHERE key = (SELECT key FROM task
-               WHERE state = 'QUEUED' AND wait_reason IS NULL AND agent_id = :agent_id
-                 AND kind NOT IN (SELECT name FROM pause WHERE scope = 'kind')
-                 AND NOT EXISTS (SELECT 1 FROM pause WHERE scope = 'all' OR (scope = 'agent' AND name = :agent_id))
-               ORDER BY rank, key LIMIT 1)
-RETURNING key;
-
--- name: claim_suspect
--- One task that was running at two unclean stops gets its lease and starts.
-UPDATE task SET state = 'RUNNING', wake_at = deadline_at, attempt = attempt + 1, lease_owner = :owner, lease_token = :token,
-       lease_until = :until, lease_expires_at = :expires, policy_version = :policy_version, updated_at = :now
- WHERE key = :key AND state = 'QUEUED' AND wait_reason IS NULL
-RETURNING key;
+-- A task gets its lease and starts.
+UPDATE task SET state = 'RUNNING', wake_at = deadline_at, attempt = attempt + 1, lease_owner = ?, lease_token = ?,
+       lease_until = ?, lease_expires_at = ?, policy_version = ?, updated_at = ?
+ WHERE key = ? AND state = 'QUEUED' AND wait_reason IS NULL;
 
 -- name: suspect
--- The task that is to run alone next, among those that a lane serves and no pause holds.
-SELECT key, agent_id FROM task INDEXED BY task_suspect
- WHERE deaths >= 2 AND state = 'QUEUED' AND wait_reason IS NULL
+-- The tasks that are to run alone next, among those that a lane serves and no pause holds.
+SELECT key, agent_id, kind FROM task INDEXED BY task_suspect
+ WHERE deaths >= 2 AND finished_at IS NULL AND state = 'QUEUED' AND wait_reason IS NULL
    AND agent_id IN (SELECT value FROM json_each(:agents))
    AND kind NOT IN (SELECT name FROM pause WHERE scope = 'kind')
    AND NOT EXISTS (SELECT 1 FROM pause p WHERE p.scope = 'all' OR (p.scope = 'agent' AND p.name = task.agent_id))
- ORDER BY rank, key LIMIT 1;
+ ORDER BY rank, key LIMIT 100;
 
--- name: lone_suspect
--- Whether a task that must run alone could do so now.
-SELECT 1 FROM task INDEXED BY task_suspect
- WHERE deaths >= 2 AND state = 'QUEUED' AND wait_reason IS NULL
-   AND NOT EXISTS (SELECT 1 FROM task h WHERE h.lease_token IS NOT NULL) LIMIT 1;
+-- name: suspects
+-- Whether any task must run alone: one that waits, or one that does.
+SELECT 1 FROM task INDEXED BY task_suspect WHERE deaths >= 2 AND finished_at IS NULL LIMIT 1;
 
 -- name: held
 -- How many tasks somebody holds, and the highest number of deaths among them.
 SELECT count(*) AS held, coalesce(max(deaths), 0) AS deaths FROM task WHERE lease_token IS NOT NULL;
+
+-- name: lane
+-- How many tasks of an agent somebody holds.
+SELECT count(*) FROM task WHERE lease_token IS NOT NULL AND agent_id = ?;
+
+-- name: succeed
+-- The end most tasks come to, for a set of them: [[key, token, result, usage], ...]. One that was asked to cancel, or
+-- whose lease is gone, stays as it is.
+UPDATE task SET state = 'SUCCEEDED', wait_reason = NULL, available_at = :now, wake_at = NULL, fingerprint = NULL,
+       fingerprint_count = 0, lease_owner = NULL, lease_token = NULL, lease_until = NULL, lease_expires_at = NULL,
+       updated_at = :now, finished_at = :now, error_code = NULL, error = NULL, usage_json = json_extract(ended.value, '$[3]'),
+       result_json = json_extract(ended.value, '$[2]')
+  FROM json_each(:ends) ended
+ WHERE task.key = json_extract(ended.value, '$[0]') AND state = 'RUNNING' AND lease_token = json_extract(ended.value, '$[1]')
+   AND cancel_requested = 0
+RETURNING task.key, progress_json;
 
 -- name: transition
 -- The one way from state to state but for the claim: every column that a state owns is set at once, guarded by the
@@ -63,13 +80,32 @@ UPDATE task SET deadline_at = NULL WHERE key = :key AND deadline_at <= :now;
 
 -- name: by_key
 -- One task with all that belongs to it.
-SELECT t.*, s.id AS session_id, p.id AS parent_task_id, i.payload_json
+SELECT t.key, t.id, t.kind, s.id, t.agent_id, t.state, t.priority, t.attempt, t.max_attempts, t.deaths, t.available_at,
+       t.wait_reason, i.payload_json, t.result_json, t.error, t.error_code, t.progress_json, t.lease_owner,
+       t.lease_token, t.lease_expires_at, t.cancel_requested, t.cancel_reason, t.idempotency_key, p.id,
+       t.policy_version, t.usage_json, t.timeout_ms, t.deadline_at, t.fingerprint, t.fingerprint_count, t.created_at,
+       t.updated_at, t.finished_at, t.concurrency_key, t.unique_key, t.session_key, t.place, t.rank
   FROM task t LEFT JOIN session s ON s.key = t.session_key LEFT JOIN task p ON p.key = t.parent_key
   JOIN task_input i ON i.task_key = t.key WHERE t.key = :key;
 
+-- name: by_keys
+-- Some tasks with all that belongs to them, by their keys as a JSON list, in its order.
+SELECT t.key, t.id, t.kind, s.id, t.agent_id, t.state, t.priority, t.attempt, t.max_attempts, t.deaths, t.available_at,
+       t.wait_reason, i.payload_json, t.result_json, t.error, t.error_code, t.progress_json, t.lease_owner,
+       t.lease_token, t.lease_expires_at, t.cancel_requested, t.cancel_reason, t.idempotency_key, p.id,
+       t.policy_version, t.usage_json, t.timeout_ms, t.deadline_at, t.fingerprint, t.fingerprint_count, t.created_at,
+       t.updated_at, t.finished_at, t.concurrency_key, t.unique_key, t.session_key, t.place, t.rank
+  FROM json_each(?) wanted JOIN task t ON t.key = wanted.value
+  LEFT JOIN session s ON s.key = t.session_key LEFT JOIN task p ON p.key = t.parent_key
+  JOIN task_input i ON i.task_key = t.key;
+
 -- name: by_id
 -- One task with all that belongs to it, by its public id.
-SELECT t.*, s.id AS session_id, p.id AS parent_task_id, i.payload_json
+SELECT t.key, t.id, t.kind, s.id, t.agent_id, t.state, t.priority, t.attempt, t.max_attempts, t.deaths, t.available_at,
+       t.wait_reason, i.payload_json, t.result_json, t.error, t.error_code, t.progress_json, t.lease_owner,
+       t.lease_token, t.lease_expires_at, t.cancel_requested, t.cancel_reason, t.idempotency_key, p.id,
+       t.policy_version, t.usage_json, t.timeout_ms, t.deadline_at, t.fingerprint, t.fingerprint_count, t.created_at,
+       t.updated_at, t.finished_at, t.concurrency_key, t.unique_key, t.session_key, t.place, t.rank
   FROM task t LEFT JOIN session s ON s.key = t.session_key LEFT JOIN task p ON p.key = t.parent_key
   JOIN task_input i ON i.task_key = t.key WHERE t.id = :id;
 
@@ -77,9 +113,23 @@ SELECT t.*, s.id AS session_id, p.id AS parent_task_id, i.payload_json
 -- The task an earlier submission with this key made.
 SELECT t.key, t.request_digest FROM task t WHERE t.idempotency_key = :idempotency_key;
 
+-- name: by_unique_key
+-- The unfinished task with this unique key.
+SELECT key FROM task WHERE unique_key = ? AND finished_at IS NULL;
+
+-- name: descendants
+-- The tasks below one that have not ended, whether or not those between have.
+WITH RECURSIVE below (key) AS (
+    SELECT key FROM task WHERE parent_key = ? UNION SELECT task.key FROM below JOIN task ON task.parent_key = below.key)
+SELECT task.key FROM below JOIN task ON task.key = below.key WHERE task.finished_at IS NULL;
+
 -- name: page
 -- Tasks from the newest on, below a cursor, by filters that may be null.
-SELECT t.*, s.id AS session_id, p.id AS parent_task_id, i.payload_json
+SELECT t.key, t.id, t.kind, s.id, t.agent_id, t.state, t.priority, t.attempt, t.max_attempts, t.deaths, t.available_at,
+       t.wait_reason, i.payload_json, t.result_json, t.error, t.error_code, t.progress_json, t.lease_owner,
+       t.lease_token, t.lease_expires_at, t.cancel_requested, t.cancel_reason, t.idempotency_key, p.id,
+       t.policy_version, t.usage_json, t.timeout_ms, t.deadline_at, t.fingerprint, t.fingerprint_count, t.created_at,
+       t.updated_at, t.finished_at, t.concurrency_key, t.unique_key, t.session_key, t.place, t.rank
   FROM task t LEFT JOIN session s ON s.key = t.session_key LEFT JOIN task p ON p.key = t.parent_key
   JOIN task_input i ON i.task_key = t.key
  WHERE t.key < :cursor
@@ -91,20 +141,26 @@ SELECT t.*, s.id AS session_id, p.id AS parent_task_id, i.payload_json
 
 -- name: depth
 -- How many tasks of an agent are QUEUED.
-SELECT queued FROM queue_depth WHERE agent_id = :agent_id;
+SELECT coalesce(sum(queued), 0) FROM queue_depth WHERE agent_id = :agent_id;
+
+-- name: shift_depth
+-- So many more tasks of an agent and kind are QUEUED.
+INSERT INTO queue_depth (agent_id, kind, queued) VALUES (?, ?, ?)
+    ON CONFLICT (agent_id, kind) DO UPDATE SET queued = queued + excluded.queued;
 
 -- name: depths
 -- How many tasks are QUEUED, by agent.
-SELECT agent_id, queued FROM queue_depth;
+SELECT agent_id, sum(queued) FROM queue_depth GROUP BY agent_id;
 
 -- name: session_head
 -- The task whose turn it is in a session.
-SELECT key FROM task WHERE session_key = :session_key AND place IS NOT NULL AND finished_at IS NULL
+SELECT key, place FROM task WHERE session_key = :session_key AND place IS NOT NULL AND finished_at IS NULL
  ORDER BY place LIMIT 1;
 
 -- name: unblock
--- A new head of its session may be claimed.
-UPDATE task SET wait_reason = NULL WHERE key = :key AND state = 'QUEUED' AND wait_reason = 'session' RETURNING agent_id;
+-- A new head has its session; what it waits for now, if anything, is its name.
+UPDATE task SET wait_reason = :wait_reason
+ WHERE key = :key AND state = 'QUEUED' AND wait_reason = 'session' RETURNING agent_id;
 
 -- name: release
 -- A delay is over: the task takes its place.
@@ -140,7 +196,7 @@ UPDATE task SET progress_json = :progress_json, updated_at = :now WHERE key = :k
 
 -- name: orphans
 -- Tasks held by a boot that is no more.
-SELECT key FROM task WHERE lease_token IS NOT NULL AND lease_owner IS NOT :owner ORDER BY key;
+SELECT key FROM task INDEXED BY task_held WHERE lease_token IS NOT NULL AND lease_owner IS NOT :owner;
 
 -- name: expired
 -- Tasks of this boot whose lease has run out.

@@ -23,9 +23,18 @@ GROWING = ("task", "task_input", "event", "step", "message", "session", "audit_l
 """Tables that grow with use: no query may read one of them from end to end."""
 
 HOT = {
-    "tasks.claim": ["task USING INDEX task_claim (agent_id=?)"],
+    "tasks.claim": ["task USING INTEGER PRIMARY KEY (rowid=?)"],
+    "tasks.next_of_kind": ["task USING INDEX task_claim (agent_id=? AND kind=?)"],
+    "tasks.succeed": ["task USING INTEGER PRIMARY KEY (rowid=?)"],
+    "tasks.suspects": ["task USING INDEX task_suspect"],
+    "tasks.lane": ["task USING INDEX task_held (agent_id=?)"],
+    "tasks.by_unique_key": ["task USING INDEX task_unique (unique_key=?)"],
+    "tasks.by_keys": ["t USING INTEGER PRIMARY KEY (rowid=?)"],
+    "concurrency.room": ["task USING INDEX task_concurrency (concurrency_key=? AND wait_reason=?)"],
+    "concurrency.last_in": ["task USING INDEX task_concurrency (concurrency_key=? AND wait_reason=?)"],
+    "concurrency.waiting": ["task USING INDEX task_concurrency (concurrency_key=? AND wait_reason=?)"],
+    "steps.of_tasks": ["step USING INDEX sqlite_autoindex_step_1 (task_key=?)"],
     "tasks.suspect": ["task USING INDEX task_suspect"],
-    "tasks.lone_suspect": ["task USING INDEX task_suspect", "h USING INDEX task_held"],
     "tasks.held": ["task USING INDEX task_held"],
     "tasks.due": ["task USING COVERING INDEX task_wake (wake_at<?)"],
     "tasks.next_wake": ["task USING COVERING INDEX task_wake (wake_at>?)"],
@@ -55,7 +64,7 @@ HOT = {
 NEWEST_ROW = {"events.last", "events.oldest", "audit.last"}
 """One row from an end of the table: a scan that stops at once."""
 
-SORTED = {"steps.of_task", "steps.running_unsafe", "sessions.of_turn"}
+SORTED = {"steps.of_task", "steps.of_tasks", "steps.running_unsafe", "sessions.of_turn"}
 """The rows of one task or one session are sorted in memory; nothing else is."""
 
 

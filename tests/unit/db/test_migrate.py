@@ -270,3 +270,21 @@ def test_statements_are_split_where_they_end() -> None:
 
 def test_migrations_are_numbered_without_a_hole() -> None:
     assert [one.version for one in shipped_migrations()] == list(range(1, len(shipped_migrations()) + 1))
+
+
+def test_a_first_start_that_was_killed_before_our_name_was_in_the_file_is_begun_again(tmp_path: Path) -> None:
+    path = tmp_path / "goclaw.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as conn:
+        conn.execute("PRAGMA page_size = 2048")
+        conn.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    assert path.stat().st_size > 0
+    with closing(open_checked(path, FakeClock())) as conn:
+        assert conn.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID
+        assert conn.execute("PRAGMA auto_vacuum").fetchone()[0] == 2
+
+
+@pytest.mark.spec("GC-DATA-330")
+def test_a_fresh_database_can_give_its_free_pages_back_and_overwrites_what_is_deleted(tmp_path: Path) -> None:
+    with closing(open_checked(tmp_path / "goclaw.db", FakeClock())) as conn:
+        assert conn.execute("PRAGMA auto_vacuum").fetchone()[0] == 2
+        assert conn.execute("PRAGMA secure_delete").fetchone()[0] == 1

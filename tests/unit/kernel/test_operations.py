@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,8 +15,9 @@ from goclaw.core.outcome import Canceled, Closing, Died, Failed, HandedBack, Out
 from goclaw.core.step import Effect, End, Intend, StepState
 from goclaw.core.task import NewTask, Task, TaskState
 from goclaw.errors import BadRequest, Conflict, JournalMismatch, LeaseLost, NotFound, Saturated, TooLarge
-from goclaw.kernel import operations, upkeep
-from goclaw.kernel.operations import Claimed
+from goclaw.kernel import claiming, operations, submission, upkeep
+from goclaw.kernel.claiming import Claimed
+from goclaw.kernel.operations import Ended
 from goclaw.store import events, sessions, steps, tasks
 from tests.fakes_clock import START
 from tests.scratch import BOUNDS, HOLDER, at, commit, noop
@@ -26,7 +28,7 @@ UNSAFE = Intend(key="u", kind="tool", request={}, request_hash="h", tool="exec",
 
 def submit(conn: sqlite3.Connection, task_id: str, new: NewTask | None = None, now: int = 0, **fields: Any) -> Task:
     new = new or noop(**fields)
-    return commit(conn, operations.submit, new, task_id, BOUNDS, START + now).task
+    return commit(conn, submission.submit, new, task_id, BOUNDS, START + now).task
 
 
 def exec_task(**fields: Any) -> NewTask:
@@ -38,7 +40,7 @@ def chat(session: str | None = "s", **fields: Any) -> NewTask:
 
 
 def claim(conn: sqlite3.Connection, agent: str = "default", limit: int = 100, now: int = 0) -> list[Claimed]:
-    return commit(conn, operations.claim, agent, limit, HOLDER, BOTH, at(now))
+    return commit(conn, claiming.claim, agent, limit, HOLDER, at(now))
 
 
 def claim_one(conn: sqlite3.Connection, agent: str = "default", now: int = 0) -> Claimed:
@@ -105,8 +107,8 @@ def test_a_known_key_answers_its_task_in_any_state(conn: sqlite3.Connection) -> 
     new = noop(idempotency_key="k", payload={"result": 1})
     submit(conn, "a", new)
 
-    def again() -> operations.Submitted:
-        return commit(conn, operations.submit, new, "b", BOUNDS, START + 1)
+    def again() -> submission.Submitted:
+        return commit(conn, submission.submit, new, "b", BOUNDS, START + 1)
 
     assert (again().known, again().task.id, again().task.state) == (True, "a", TaskState.QUEUED)
     claimed = claim_one(conn)
@@ -121,8 +123,8 @@ def test_a_known_key_answers_its_task_in_any_state(conn: sqlite3.Connection) -> 
 def test_a_full_queue_refuses_but_a_known_key_a_child_and_a_redrive_are_let_in(conn: sqlite3.Connection) -> None:
     bounds = {"default": 2, "other": 2}
 
-    def put(task_id: str, new: NewTask) -> operations.Submitted:
-        return commit(conn, operations.submit, new, task_id, bounds, START)
+    def put(task_id: str, new: NewTask) -> submission.Submitted:
+        return commit(conn, submission.submit, new, task_id, bounds, START)
 
     put("a", noop(idempotency_key="k"))
     finish(conn, claim_one(conn), Canceled())
@@ -141,11 +143,11 @@ def test_a_full_queue_refuses_but_a_known_key_a_child_and_a_redrive_are_let_in(c
 @pytest.mark.spec("GC-QUE-109")
 def test_many_are_taken_together_or_not_at_all(conn: sqlite3.Connection) -> None:
     good = [(noop(), f"t{n}") for n in range(3)]
-    done = commit(conn, operations.submit_many, good, BOUNDS, START)
+    done = commit(conn, submission.submit_many, good, BOUNDS, START)
     assert [one.task.id for one in done] == ["t0", "t1", "t2"]
     before = list(conn.iterdump())
     with pytest.raises(BadRequest):
-        commit(conn, operations.submit_many, [(noop(), "t3"), (noop(priority=99), "t4")], BOUNDS, START)
+        commit(conn, submission.submit_many, [(noop(), "t3"), (noop(priority=99), "t4")], BOUNDS, START)
     assert list(conn.iterdump()) == before
 
 
@@ -284,8 +286,8 @@ def test_a_suspect_that_cannot_run_holds_nobody_up(conn: sqlite3.Connection, hol
     die(conn, "suspect", 2)
     if hold == "pause":
         commit(conn, upkeep.pause, "kind", "exec", START)
-    served = ("default",) if hold == "unserved" else BOTH
-    found = commit(conn, operations.claim, "default", 9, HOLDER, served, at())
+    lanes = {"default": 1_000} if hold == "unserved" else HOLDER.lanes
+    found = commit(conn, claiming.claim, "default", 9, replace(HOLDER, lanes=lanes), at())
     assert [claimed.task.id for claimed in found] == ["a"]
 
 
@@ -483,10 +485,10 @@ def test_the_end_of_one_task_and_the_claim_of_the_next_are_one_operation(conn: s
     submit(conn, "a")
     submit(conn, "b")
     claimed = claim_one(conn)
-    done, _, following = commit(conn, operations.finish_and_claim, claimed.stored, Succeeded(), 0.0, HOLDER, BOTH, at())
-    assert done.task.state is TaskState.SUCCEEDED
-    assert following is not None
-    assert (following.task.id, following.task.state) == ("b", TaskState.RUNNING)
+    (settled,) = commit(conn, operations.settle_shared, [Ended(claimed.stored, Succeeded(), 0.0, HOLDER, at())])
+    assert settled.task.state is TaskState.SUCCEEDED
+    assert settled.following is not None
+    assert (settled.following.task.id, settled.following.task.state) == ("b", TaskState.RUNNING)
     types = [event.event_type for event in events.read_after(conn, 4)]
     assert types == ["task.succeeded", "task.claimed", "task.running"]
 
@@ -508,9 +510,9 @@ def test_a_queued_task_is_canceled_at_once_and_a_held_one_is_asked(conn: sqlite3
     submit(conn, "a")
     submit(conn, "b")
     held = claim_one(conn)
-    done, _ = commit(conn, operations.ask_cancel, "b", "not needed", START)
+    done, *_ = commit(conn, operations.ask_cancel, "b", "not needed", START)
     assert (done.task.state, done.task.error, done.task.error_code) == (TaskState.CANCELED, "not needed", "CANCELED")
-    asked, _ = commit(conn, operations.ask_cancel, "a", "stop", START)
+    asked, *_ = commit(conn, operations.ask_cancel, "a", "stop", START)
     assert (asked.task.state, asked.task.cancel_requested) == (TaskState.RUNNING, True)
     task, _ = finish(conn, held, Canceled())
     assert (task.state, task.error) == (TaskState.CANCELED, "stop")
@@ -520,7 +522,7 @@ def test_a_queued_task_is_canceled_at_once_and_a_held_one_is_asked(conn: sqlite3
 def test_a_waiting_task_is_canceled_at_once(conn: sqlite3.Connection) -> None:
     submit(conn, "a")
     finish(conn, claim_one(conn), Failed("E", "x"))
-    done, _ = commit(conn, operations.ask_cancel, "a", None, START)
+    done, *_ = commit(conn, operations.ask_cancel, "a", None, START)
     assert done.task.state is TaskState.CANCELED
     assert commit(conn, upkeep.run_timers, START + 99_000).ready == frozenset()
 
@@ -529,7 +531,7 @@ def test_a_canceled_task_cannot_be_canceled_again(conn: sqlite3.Connection) -> N
     submit(conn, "a")
     commit(conn, operations.ask_cancel, "a", None, START)
     head = events.head(conn)
-    done, ready = commit(conn, operations.ask_cancel, "a", "again", START + 9)
+    done, ready, *_ = commit(conn, operations.ask_cancel, "a", "again", START + 9)
     assert (done.task.state, done.task.finished_at, ready) == (TaskState.CANCELED, START, frozenset())
     assert events.head(conn) == head
     with pytest.raises(NotFound):

@@ -15,8 +15,8 @@ from goclaw.core.step import Effect, End, Intend, StepState
 from goclaw.core.task import NewTask, Task
 from goclaw.db import Connection
 from goclaw.errors import LeaseLost, NoProvider, RateLimited, StoreFull
+from goclaw.kernel.claiming import Claimed
 from goclaw.kernel.noop import noop_handler
-from goclaw.kernel.operations import Claimed
 from goclaw.kernel.queue import Queue
 from goclaw.store import events, tasks
 from goclaw.store.tasks import Stored
@@ -152,7 +152,7 @@ async def test_a_cancel_of_a_running_task_is_answered_when_its_handler_has_ended
         assert (await kitchen.get(task.id)).cancel_requested
         assert not answer.done()
         cleaned.set()
-        assert await answer == (True, "CANCELED")
+        assert await answer == (True, "CANCELED", 0)
         ended = await kitchen.get(task.id)
         assert (ended.error, ended.error_code) == ("wrong file", "CANCELED")
         assert (await kitchen.story(task.id))[-1] == "task.canceled"
@@ -175,8 +175,8 @@ async def test_of_a_cancel_and_an_end_the_first_commit_counts(tmp_path: Path) ->
         kitchen.start()
         task = await kitchen.submit(noop())
         await begun.wait()
-        assert await kitchen.pool.cancel(task.id, None) == (False, "SUCCEEDED")
-        assert await kitchen.pool.cancel(task.id, None) == (False, "SUCCEEDED")
+        assert await kitchen.pool.cancel(task.id, None) == (False, "SUCCEEDED", 0)
+        assert await kitchen.pool.cancel(task.id, None) == (False, "SUCCEEDED", 0)
         assert (await kitchen.finished((await kitchen.submit(EXEC)).id)).state == "SUCCEEDED", "the worker lives on"
 
 
@@ -222,13 +222,13 @@ async def test_a_failure_that_races_with_a_cancel_is_not_tried_again(tmp_path: P
         kitchen.start()
         task = await kitchen.submit(noop())
         await begun.wait()
-        assert await kitchen.pool.cancel(task.id, None) == (True, "CANCELED")
+        assert await kitchen.pool.cancel(task.id, None) == (True, "CANCELED", 0)
 
 
 async def test_a_queued_task_is_canceled_without_a_worker(tmp_path: Path) -> None:
     async with Kitchen(tmp_path / "d.db", {"noop": succeed}) as kitchen:
         task = await kitchen.submit(noop(delay_ms=1_000))
-        assert await kitchen.pool.cancel(task.id, None) == (True, "CANCELED")
+        assert await kitchen.pool.cancel(task.id, None) == (True, "CANCELED", 0)
 
 
 # -- limits and timers ---------------------------------------------------------------------------------------------
@@ -545,7 +545,7 @@ async def test_a_cancel_that_comes_while_work_is_handed_back_is_kept(tmp_path: P
         canceling = asyncio.ensure_future(kitchen.pool.cancel(task.id, "enough"))
         await kitchen.until(task.id, "RUNNING", holds=lambda now: now.cancel_requested)
         cleaned.set()
-        assert await canceling == (True, "CANCELED")
+        assert await canceling == (True, "CANCELED", 0)
         await draining
 
 

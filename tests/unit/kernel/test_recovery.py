@@ -11,11 +11,12 @@ from goclaw.core.intake import chat_task
 from goclaw.core.outcome import HandedBack, Succeeded
 from goclaw.core.step import Effect, Intend, StepState
 from goclaw.core.task import NewTask, Task, TaskState
-from goclaw.kernel import operations, upkeep
-from goclaw.kernel.operations import Claimed, Holder
+from goclaw.kernel import claiming, operations, submission, upkeep
+from goclaw.kernel.claiming import Claimed, Holder
 from goclaw.store import events, steps, tasks
+from goclaw.store.chains import first_break
 from tests.fakes_clock import START
-from tests.scratch import BOUNDS, at, commit, noop
+from tests.scratch import BOUNDS, HOLDER, at, commit, noop
 
 UNSAFE = Intend(key="u", kind="tool", request={}, request_hash="h", tool="exec", effect=Effect.UNSAFE, running=True)
 PURE = Intend(key="p", kind="tool", request={}, request_hash="h", tool="grep", effect=Effect.PURE, running=True)
@@ -30,11 +31,11 @@ class House:
         self.boots = 1
 
     def submit(self, task_id: str, new: NewTask) -> None:
-        commit(self.conn, operations.submit, new, task_id, BOUNDS, START)
+        commit(self.conn, submission.submit, new, task_id, BOUNDS, START)
 
     def claim(self, limit: int = 99) -> list[Claimed]:
-        holder = Holder(f"boot-{self.boots}", 30_000, "policy-1")
-        return commit(self.conn, operations.claim, "default", limit, holder, ("default",), at())
+        holder = Holder(f"boot-{self.boots}", 30_000, "policy-1", HOLDER.lanes)
+        return commit(self.conn, claiming.claim, "default", limit, holder, at())
 
     def dies(self) -> dict[str, TaskState]:
         self.boots += 1
@@ -190,4 +191,4 @@ def test_recovery_can_be_killed_and_begun_again(house: House) -> None:
     assert set(house.dies().values()) == {TaskState.QUEUED}
     assert house.get("a").deaths == house.get("b").deaths == 1
     assert tasks.depth(house.conn, "default") == 2
-    assert events.verify_chain(house.conn) is None
+    assert first_break(house.conn) is None

@@ -11,8 +11,8 @@ from goclaw.core.outcome import Failed, Outcome, Succeeded
 from goclaw.core.step import Effect, End, Intend, JournalEntry, StepState
 from goclaw.core.task import NewTask, Task, TaskState
 from goclaw.errors import BadRequest, Conflict, NotFound
-from goclaw.kernel import operations, upkeep
-from goclaw.kernel.operations import Claimed
+from goclaw.kernel import claiming, operations, submission, upkeep
+from goclaw.kernel.claiming import Claimed
 from goclaw.store import events, sessions, steps, tasks
 from tests.fakes_clock import START
 from tests.scratch import BOUNDS, HOLDER, at, commit, noop
@@ -21,11 +21,11 @@ EXEC = NewTask(kind="exec", payload={"argv": ["true"]})
 
 
 def submit(conn: sqlite3.Connection, task_id: str, new: NewTask, now: int = 0) -> None:
-    commit(conn, operations.submit, new, task_id, BOUNDS, START + now)
+    commit(conn, submission.submit, new, task_id, BOUNDS, START + now)
 
 
 def claim(conn: sqlite3.Connection, now: int = 0) -> Claimed:
-    (claimed,) = commit(conn, operations.claim, "default", 1, HOLDER, ("default",), at(now))
+    (claimed,) = commit(conn, claiming.claim, "default", 1, HOLDER, at(now))
     return claimed
 
 
@@ -92,7 +92,7 @@ def test_a_round_is_bounded_and_the_next_one_goes_on(conn: sqlite3.Connection, m
     first = commit(conn, upkeep.run_timers, START + 100)
     assert first.next_wake == START + 4
     assert commit(conn, upkeep.run_timers, START + 100).next_wake is None
-    assert len(commit(conn, operations.claim, "default", 9, HOLDER, ("default",), at(100))) == 5
+    assert len(commit(conn, claiming.claim, "default", 9, HOLDER, at(100))) == 5
 
 
 def test_a_deadline_lets_the_next_turn_of_a_session_go(conn: sqlite3.Connection) -> None:

@@ -11,7 +11,7 @@ import pytest
 from goclaw.core.chat import NewMessage, Text, ToolCall
 from goclaw.core.intake import chat_task
 from goclaw.core.outcome import Closing, Failed, Succeeded
-from goclaw.kernel import operations, upkeep
+from goclaw.kernel import claiming, operations, submission, upkeep
 from goclaw.store import events, sessions
 from tests.fakes_clock import START
 from tests.scratch import BOUNDS, HOLDER, at, commit, scratch
@@ -26,12 +26,12 @@ def conn(tmp_path: Path) -> Iterator[sqlite3.Connection]:
 
 def say(conn: sqlite3.Connection, text: str, session: str = "s") -> str:
     new = chat_task(text, agent_id=None, session_id=session)
-    return commit(conn, operations.submit, new, f"task-{text}", BOUNDS, START).task.id
+    return commit(conn, submission.submit, new, f"task-{text}", BOUNDS, START).task.id
 
 
 def turn(conn: sqlite3.Connection, answer: str | None) -> str:
     """Claim the next turn and end it: with an answer, or with a failure that is tried again."""
-    (claimed,) = commit(conn, operations.claim, "default", 1, HOLDER, ("default",), at())
+    (claimed,) = commit(conn, claiming.claim, "default", 1, HOLDER, at())
     message = NewMessage(role="assistant", blocks=(Text(answer or ""),), tokens=7)
     closing = Closing(messages=(message,))
     outcome = Failed("E", "once") if answer is None else Succeeded(answer, closing=closing)
@@ -111,7 +111,7 @@ def test_each_message_has_its_event(conn: sqlite3.Connection) -> None:
 
 def test_only_text_is_shown_as_text(conn: sqlite3.Connection) -> None:
     say(conn, "m")
-    (claimed,) = commit(conn, operations.claim, "default", 1, HOLDER, ("default",), at())
+    (claimed,) = commit(conn, claiming.claim, "default", 1, HOLDER, at())
     blocks = (Text("let me see"), ToolCall("c", "exec", {"argv": ["ls"]}))
     closing = Closing(messages=(NewMessage(role="assistant", blocks=blocks),))
     commit(conn, operations.finish, claimed.stored, Succeeded(None, closing=closing), 0.0, START)
@@ -128,7 +128,7 @@ def test_a_turn_is_told_the_turns_before_it_and_its_own_input_last(conn: sqlite3
         say(conn, text)
     turn(conn, "first")
     turn(conn, "second")
-    (claimed,) = commit(conn, operations.claim, "default", 1, HOLDER, ("default",), at())
+    (claimed,) = commit(conn, claiming.claim, "default", 1, HOLDER, at())
     assert told(conn, claimed.task.id) == ["one", "first", "two", "second", "three"]
 
 
@@ -136,7 +136,7 @@ def test_a_turn_is_told_the_turns_before_it_and_its_own_input_last(conn: sqlite3
 def test_what_waits_is_not_told_and_what_comes_later_changes_nothing(conn: sqlite3.Connection) -> None:
     say(conn, "one")
     say(conn, "two")
-    (claimed,) = commit(conn, operations.claim, "default", 1, HOLDER, ("default",), at())
+    (claimed,) = commit(conn, claiming.claim, "default", 1, HOLDER, at())
     key = claimed.stored.session_key
     assert key is not None
     bounds = sessions.turn_bounds(conn, key, claimed.task.key)
@@ -155,7 +155,7 @@ def test_a_turn_that_is_tried_again_keeps_its_place(conn: sqlite3.Connection) ->
     assert turn(conn, None) == first
     commit(conn, upkeep.run_timers, START + 5_000)
     assert turn(conn, "done") == first
-    (second,) = commit(conn, operations.claim, "default", 1, HOLDER, ("default",), at())
+    (second,) = commit(conn, claiming.claim, "default", 1, HOLDER, at())
     assert told(conn, second.task.id) == ["one", "done", "two"]
 
 

@@ -12,8 +12,8 @@ import pytest
 from goclaw.core.canonical import digest
 from goclaw.core.step import Effect, End, Intend, JournalEntry, Start, StepState
 from goclaw.errors import JournalMismatch
-from goclaw.kernel import operations
-from goclaw.kernel.operations import Claimed
+from goclaw.kernel import claiming, submission
+from goclaw.kernel.claiming import Claimed
 from goclaw.store import events, steps
 from tests.fakes_clock import START
 from tests.scratch import BOUNDS, HOLDER, at, commit, noop, scratch
@@ -28,8 +28,8 @@ def conn(tmp_path: Path) -> Iterator[sqlite3.Connection]:
 
 @pytest.fixture
 def claimed(conn: sqlite3.Connection) -> Claimed:
-    commit(conn, operations.submit, noop(), "task", BOUNDS, START)
-    (claimed,) = commit(conn, operations.claim, "default", 1, HOLDER, ("default",), at())
+    commit(conn, submission.submit, noop(), "task", BOUNDS, START)
+    (claimed,) = commit(conn, claiming.claim, "default", 1, HOLDER, at())
     return claimed
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 from goclaw.core.outcome import Failed, Succeeded
 from goclaw.core.settle import settle
 from goclaw.core.task import TaskState
-from goclaw.kernel import operations
+from goclaw.kernel import claiming, operations, submission
 from goclaw.store import tasks
 from goclaw.store.tasks import TaskFilter
 from tests.fakes_clock import START
@@ -28,11 +27,11 @@ def conn(tmp_path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def submit(conn: sqlite3.Connection, task_id: str, now: int = START, **fields: Any) -> None:
-    commit(conn, operations.submit, noop(**fields), task_id, BOUNDS, now)
+    commit(conn, submission.submit, noop(**fields), task_id, BOUNDS, now)
 
 
-def claim(conn: sqlite3.Connection) -> operations.Claimed:
-    (claimed,) = commit(conn, operations.claim, "default", 1, HOLDER, ("default",), at())
+def claim(conn: sqlite3.Connection) -> claiming.Claimed:
+    (claimed,) = commit(conn, claiming.claim, "default", 1, HOLDER, at())
     return claimed
 
 
@@ -106,8 +105,8 @@ def test_a_transition_needs_the_state_and_the_lease_it_leaves(conn: sqlite3.Conn
     submit(conn, "a")
     claimed = claim(conn).stored
     change = settle(claimed.task, Succeeded(1), START, 0.0)
-    stale = replace(claimed, task=replace(claimed.task, lease_token=99))
-    elsewhere = replace(claimed, task=replace(claimed.task, state=TaskState.CLAIMED))
+    stale = claimed._replace(task=claimed.task._replace(lease_token=99))
+    elsewhere = claimed._replace(task=claimed.task._replace(state=TaskState.CLAIMED))
     for wrong in (stale, elsewhere):
         assert not commit(conn, tasks.transition, wrong, change, START, rank=0, place=None)
     assert commit(conn, tasks.transition, claimed, change, START, rank=0, place=None)
