@@ -8,16 +8,22 @@ stored; a reader that is slow loses deltas, never events.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from itertools import islice
+from typing import Any
 
 from goclaw.core.event import Delta, Event
 
-RING = 8_192
+RING = 4_096
+"""Recent events in memory; at most twice as many."""
 PAGE = 1_000
 DELTAS = 1_024
+ENCODED_BYTES = 4 * 1024 * 1024
+PER_READER_S = 50e-6
+"""What it takes to wake a reader that then writes, about."""
+SHORTEST_REST_S = 1e-3
+"""The loop's timers are no finer; a shorter rest is one round of the loop."""
 
 Read = Callable[[int, int], Awaitable[list[Event]]]
 
@@ -58,12 +64,41 @@ class Subscription:
         await self._resting.wait()
 
 
+class Encoded:
+    """The bytes that were made of what is told, once for all readers. Keeps the newest 4 MiB."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[int, tuple[Event | Delta, bytes]] = OrderedDict()
+        self._bytes = 0
+
+    def of(self, told: Event | Delta, encode: Callable[[Any], bytes]) -> bytes:
+        """What `encode`, always the same function, makes of it. Readers are given the same object: that is the key."""
+        kept = self._kept.get(id(told))
+        if kept is not None:
+            return kept[1]
+        made = encode(told)
+        # The object is kept too: no other can have its id meanwhile.
+        self._kept[id(told)] = (told, made)
+        self._bytes += len(made)
+        while self._bytes > ENCODED_BYTES:
+            _, (_, oldest) = self._kept.popitem(last=False)
+            self._bytes -= len(oldest)
+        return made
+
+    def clear(self) -> None:
+        """Keep nothing."""
+        self._kept.clear()
+        self._bytes = 0
+
+
 class Bus:
     """One per daemon. `read(cursor, limit)` reads the log in order of ids."""
 
     def __init__(self, read: Read) -> None:
         self._read = read
-        self._ring: deque[Event] = deque(maxlen=RING)
+        # A list, because a slice of a deque walks to where it begins; its older half goes when it is twice too long.
+        self._ring: list[Event] = []
+        self.encoded = Encoded()
         self._tail = 0
         self._readers: set[Subscription] = set()
         self._bell = asyncio.Event()
@@ -93,15 +128,22 @@ class Bus:
             self._readers.discard(reader)
             reader.rest()
             if not self._readers:
-                self._ring.clear()
+                self._clear()
 
     async def run(self) -> None:
-        """Follow the log while somebody reads. Runs until cancelled."""
+        """Follow the log while somebody reads. Runs until cancelled.
+
+        News go out at once; then it rests for about as long as its readers need to take them, so that under load many
+        readers are woken for many events instead of for each.
+        """
         while True:
             await self._bell.wait()
             self._bell.clear()
             while self._readers and self._behind:
-                await self._pull(self._tail)
+                before = self._tail
+                await self._pull(before)
+                rest = len(self._readers) * PER_READER_S
+                await asyncio.sleep(rest if rest >= SHORTEST_REST_S and self._tail > before else 0)
 
     async def settle(self) -> None:
         """Return when every reader has taken what was committed before. One that stalls holds it up for ever."""
@@ -124,16 +166,31 @@ class Bus:
             await self._pull(cursor)
         return self._slice(cursor, limit) if self._covers(cursor) else await self._read(cursor, limit)
 
+    async def followed(self, cursor: int, limit: int = PAGE) -> list[Event]:
+        """As `after`, as far as the bus has followed: for who is woken when there is more."""
+        if cursor > self._tail:
+            await self._skip_to(cursor)
+        return self._slice(cursor, limit) if self._covers(cursor) else await self._read(cursor, limit)
+
+    async def forget(self) -> None:
+        """Keep nothing in memory of what was told up to now; readers go on from the table."""
+        async with self._pulling:
+            self._clear()
+
     def start_at(self, head: int) -> None:
         """Follow from this id on; what is older is read from the table."""
         self._tail = max(self._tail, head)
+
+    def _clear(self) -> None:
+        self._ring.clear()
+        self.encoded.clear()
 
     def _covers(self, cursor: int) -> bool:
         return cursor >= (self._ring[0].event_id - 1 if self._ring else self._tail)
 
     def _slice(self, cursor: int, limit: int) -> list[Event]:
         skip = cursor - self._ring[0].event_id + 1 if self._ring else 0
-        return list(islice(self._ring, skip, skip + limit))
+        return self._ring[skip : skip + limit]
 
     async def _pull(self, cursor: int) -> None:
         """Extend the ring by a page, unless somebody else has brought it beyond the cursor meanwhile."""
@@ -147,9 +204,19 @@ class Bus:
                 # What was committed during the read has set it again; a full page or a failure does so too.
                 self._behind = self._behind or page is None or len(page) == PAGE
             if page:
-                self._ring.extend(page)
-                self._tail = page[-1].event_id
+                self._extend(page)
+                if len(self._ring) > 2 * RING:
+                    del self._ring[:-RING]
                 self._wake_all()
+
+    def _extend(self, page: list[Event]) -> None:
+        """A slice of the ring is found by its ids, so they must be consecutive: it begins anew behind what retention
+        has removed, and those who are not that far read the table."""
+        for event in page:
+            if event.event_id != self._tail + 1:
+                self._ring.clear()
+            self._ring.append(event)
+            self._tail = event.event_id
 
     async def _skip_to(self, cursor: int) -> None:
         """A reader is ahead of the ring: what lies between the two, nobody needs from it."""

@@ -7,9 +7,9 @@ docstring is the default message, so text and documentation cannot drift apart.
     GoclawError
     |- StartupError         HomeLocked ConfigInvalid PolicyInvalid StoreOpen StoreForeign StoreCorrupt SchemaNewer
     |                       SchemaChecksum AuthToken BindFailed RecoveryFailed HomeUnwritable
-    |- StoreError           StoreFull StoreFailed StoreClosed
+    |- StoreError           StoreFull StoreFailed StoreDamaged StoreClosed
     |- RequestError         BadRequest NotFound Conflict TooLarge Saturated WaitTimeout HelloRequired
-    |                       MethodNotFound ParseFailed ReplayGap ShuttingDown
+    |                       MethodNotFound ParseFailed ReplayGap ShuttingDown BackupDamaged
     |- AccessError          Denied
     |- TaskError            LeaseLost OutcomeUnknown JournalMismatch
     |- ToolError            BadArguments ToolFailed SkillFault SkillQuarantined SkillRejected
@@ -21,6 +21,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
+
+RESTORE = (
+    "`goclaw backup list` names the backups, `goclaw backup verify FILE` tells whether one is whole, "
+    "`goclaw backup restore FILE` puts it into a fresh home"
+)
+"""How to go on after damage, for the messages that tell of it."""
 
 
 class GoclawError(Exception):
@@ -136,6 +142,12 @@ class StoreFailed(StoreError):
     code = "STORE_FAILED"
 
 
+class StoreDamaged(StoreError):
+    """goclaw.db is damaged; the daemon stops at once and does not start again on this file."""
+
+    code = "E_STORE_CORRUPT"
+
+
 class StoreClosed(StoreError):
     """The database is closed."""
 
@@ -165,6 +177,12 @@ class InvalidFrame(RequestError):
     """The frame is not a JSON-RPC 2.0 request object."""
 
     code = "INVALID_REQUEST"
+
+
+class BackupDamaged(RequestError):
+    """The backup is damaged, or is no backup of goclaw."""
+
+    code = "BACKUP_DAMAGED"
 
 
 class MethodNotFound(RequestError):

@@ -86,26 +86,47 @@ async def stop(home: Home, clock: Clock, now: bool = False) -> int | None:
 
 async def wait_ready(home: Home, clock: Clock, process: subprocess.Popen[bytes] | None) -> GatewayInfo:
     """The daemon of `home` once it is ready; with `process`, that very one. Raises StartupError, WaitTimeout."""
-    until = clock.monotonic() + READY_MS
+    until, why = clock.monotonic() + READY_MS, None
     while clock.monotonic() < until:
         if process is not None and process.poll() is not None:
             raise StartupError(startup_failure(home, process.returncode))
         info = serving(home)
-        if info is not None and (process is None or info.pid == process.pid) and readiness(info.url) is not None:
-            return info
+        if info is not None and (process is None or info.pid == process.pid):
+            why = unreadiness(info.url)
+            if why is None:
+                return info
         await clock.sleep(POLL_MS)
-    raise WaitTimeout(f"the daemon was not ready within {READY_MS // 1000} s; see {home.logs / OUTPUT}")
+    told = "" if why is None else f" ({why})"
+    raise WaitTimeout(f"the daemon was not ready within {READY_MS // 1000} s{told}; see {home.logs / OUTPUT}")
 
 
 def readiness(url: str) -> Mapping[str, Any] | None:
     """What GET /readyz says when it says ready; None otherwise."""
-    from urllib.error import URLError
+    told = _asked(url)
+    return told if told is not None and told.get("ready") else None
+
+
+def unreadiness(url: str) -> str | None:
+    """Why it is not ready, in its own words; None when it is ready."""
+    told = _asked(url)
+    if told is None:
+        return "it does not answer"
+    return None if told.get("ready") else "; ".join(map(str, told.get("reasons") or ["it does not say why"]))
+
+
+def _asked(url: str) -> Mapping[str, Any] | None:
+    """The answer of GET /readyz, whatever its status; None without one."""
+    from urllib.error import HTTPError, URLError
     from urllib.request import ProxyHandler, build_opener
 
     try:
-        with build_opener(ProxyHandler({})).open(f"{url.rstrip('/')}/readyz", timeout=2) as answer:
-            told: Mapping[str, Any] = json.loads(answer.read(65_536))
-            return told
+        try:
+            answer = build_opener(ProxyHandler({})).open(f"{url.rstrip('/')}/readyz", timeout=2)
+        except HTTPError as error:
+            answer = error
+        with answer:
+            told = json.loads(answer.read(65_536))
+            return told if isinstance(told, dict) else None
     except (URLError, OSError, ValueError):
         return None
 

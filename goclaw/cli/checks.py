@@ -7,21 +7,27 @@ import shutil
 import socket
 import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import Any
 
-from goclaw.cli.background import daemon_pid, readiness
+from goclaw.cli.background import daemon_pid, unreadiness
 from goclaw.cli.place import Place
+from goclaw.cli.screen import moment
 from goclaw.client import DEFAULT_BIND, serving
 from goclaw.config.load import check_settings, load_settings
 from goclaw.config.settings import Settings
-from goclaw.errors import ConfigInvalid, GoclawError
+from goclaw.core.starts import judge
+from goclaw.errors import RESTORE, ConfigInvalid, GoclawError
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 WAL_RESET_FIXED = (3, 51, 3)
 NEWER_THAN_TESTED = (3, 15)
-FREE_BYTES = 1024 * 1024 * 1024
+LOW_BYTES = 512 * 1024 * 1024
+MUCH_FREE_BYTES = 256 * 1024 * 1024
+DAY_MS = 86_400_000
+STALE_DAYS = 7
 LEAST_FREE_BYTES = 64 * 1024 * 1024
 
 
@@ -37,11 +43,16 @@ class Check:
 
 def all_checks(here: Place) -> tuple[Check, ...]:
     """Every check, in the order of their importance for a start."""
+    running = _running(here)
     looks: tuple[Callable[[Place], Check], ...] = (
         _python,
         _sqlite,
         _home,
-        _disk,
+        lambda here: _disk(here, running),
+        lambda here: _database(here, running),
+        _space,
+        lambda here: _starts(here, running),
+        _backup,
         _token,
         _config,
         _policy,
@@ -91,15 +102,99 @@ def _home(here: Place) -> Check:
     return Check("home", OK, f"{root} (mode 0700)")
 
 
-def _disk(here: Place) -> Check:
+def _running(here: Place) -> Mapping[str, Any] | None:
+    """What the daemon of this home says of itself; None where none answers."""
+    if daemon_pid(here.home) is None:
+        return None
+    try:
+        told: Mapping[str, Any] = here.call("system.status")
+        return told
+    except GoclawError:
+        return None
+
+
+def _disk(here: Place, running: Mapping[str, Any] | None) -> Check:
     folder = here.home.root
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     detail = f"{free / 1024**3:.1f} GiB free at {folder}"
+    if running is not None and running["storage"]["state"] == "full":
+        since = moment(running["storage"]["full_since"])
+        fix = "free some space; the daemon goes on by itself within a second"
+        return Check("disk", FAIL, f"full since {since}: new work is refused ({detail})", fix)
     if free < LEAST_FREE_BYTES:
         return Check("disk", FAIL, detail, "free some space: a full disk stops all intake")
-    return Check("disk", OK if free >= FREE_BYTES else WARN, detail, "" if free >= FREE_BYTES else "free some space")
+    settings = _settings(here)
+    low = settings.low_disk_bytes if settings is not None else LOW_BYTES
+    return Check("disk", OK if free >= low else WARN, detail, "" if free >= low else "free some space (low_disk_mb)")
+
+
+def _database(here: Place, running: Mapping[str, Any] | None) -> Check:
+    from goclaw.store import integrity
+
+    path, note = here.home.database, here.home.damage_note
+    if not path.exists():
+        return Check("database", OK, "there is none yet; the first start makes one")
+    if running is not None:
+        return Check("database", OK, f"served; {running['db']['integrity']}")
+    if daemon_pid(here.home) is not None:
+        return Check("database", WARN, "in use by a daemon that does not answer", "see `goclaw logs`")
+    found = integrity.look(path, suspect=note.exists())
+    if found.damage is not None:
+        return Check("database", FAIL, f"{path} is damaged ({found.damage})", RESTORE)
+    if found.clean:
+        return Check("database", OK, f"{path}, closed cleanly")
+    checked = "checked and whole" if found.checked else "too large to be checked here; the daemon checks it"
+    return Check("database", WARN, f"{path}, not closed cleanly; {checked}", "nothing: the next start recovers")
+
+
+def _starts(here: Place, running: Mapping[str, Any] | None) -> Check:
+    from goclaw.store import integrity
+
+    if running is not None:
+        told = running["starts"]
+    else:
+        told = judge(integrity.unclean_stops(here.home.database), here.clock.wall(), 0).as_json()
+    stops = told["unclean_stops"]
+    detail = f"{stops} unclean stop{'' if stops == 1 else 's'} within ten minutes"
+    if not told["crash_loop"]:
+        return Check("starts", OK, detail)
+    if told["hold_ms"]:
+        detail += f"; schedules, and tasks that ran at one, wait until {moment(told['held_until'])}"
+    fix = "`goclaw logs` tells what ran before each; `goclaw task list --state DEAD_LETTER` what was set aside for it"
+    return Check("starts", WARN, f"a crash loop: {detail}", fix)
+
+
+def _space(here: Place) -> Check:
+    from goclaw.store.space import header
+
+    try:
+        told = header(here.home.database)
+    except OSError as error:
+        return Check("space", WARN, f"{here.home.database}: {error.strerror}", "mend its rights")
+    if told is None:
+        return Check("space", OK, "there is no database yet")
+    detail = f"{told.file_bytes / 1024**2:.1f} MiB of database, {told.free_bytes / 1024**2:.1f} free inside"
+    if told.free_bytes <= MUCH_FREE_BYTES or told.free_bytes * 2 <= told.file_bytes:
+        return Check("space", OK, detail)
+    later = "the daemon gives it back while it is idle; " if told.returnable else ""
+    return Check("space", WARN, detail, f"{later}`goclaw daemon stop` and `goclaw compact` do it at once")
+
+
+def _backup(here: Place) -> Check:
+    from goclaw.kernel.backup import last_backup
+
+    if not here.home.database.exists():
+        return Check("backup", OK, "there is nothing to keep yet")
+    last, fix = last_backup(here.home), "`goclaw backup create` makes one"
+    if last is None:
+        return Check("backup", WARN, "none was made yet", fix)
+    told = f"the last one is of {moment(last['created_at'])}, {last['path']}"
+    if not os.path.exists(last["path"]):
+        return Check("backup", WARN, f"{told}, which is not there any more", fix)
+    days = (here.clock.wall() - last["created_at"]) // DAY_MS
+    return Check("backup", WARN if days >= STALE_DAYS else OK, told, fix if days >= STALE_DAYS else "")
 
 
 def _token(here: Place) -> Check:
@@ -172,8 +267,9 @@ def _daemon(here: Place) -> Check:
     info = serving(here.home)
     if info is None:
         return Check("daemon", FAIL, f"pid {pid} holds the home but says nothing of itself", "`goclaw daemon restart`")
-    if readiness(info.url) is None:
-        return Check("daemon", FAIL, f"pid {pid} at {info.url} is not ready", "see `goclaw logs`")
+    why = unreadiness(info.url)
+    if why is not None:
+        return Check("daemon", FAIL, f"pid {pid} at {info.url} is not ready: {why}", "see `goclaw logs`")
     return Check("daemon", OK, f"ready at {info.url}, pid {pid}")
 
 

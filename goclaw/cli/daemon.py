@@ -49,7 +49,8 @@ def status(ctx: typer.Context, as_json: JsonFlag = False) -> int:
     here = place(ctx)
     pid = background.daemon_pid(here.home)
     info = serving(here.home) if pid is not None else None
-    ready = info is not None and background.readiness(info.url) is not None
+    why = background.unreadiness(info.url) if info is not None else "it says nothing of itself yet"
+    ready = why is None
     told = {
         "running": pid is not None,
         "ready": ready,
@@ -58,13 +59,14 @@ def status(ctx: typer.Context, as_json: JsonFlag = False) -> int:
         "home": str(here.home.root),
         "boot_id": info.boot_id if info else None,
         "started_at": info.started_at if info else None,
+        "reason": why if pid is not None else None,
     }
     if as_json:
         screen.data(told)
     elif pid is None:
         screen.text(f"not running (home {here.home.root})")
     else:
-        state = "ready" if ready else "running, not ready"
+        state = "ready" if ready else f"running, not ready ({why})"
         screen.text(f"{state}  {told['url'] or ''}  pid {pid}  home {here.home.root}")
     return exits.OK if pid is not None else exits.UNREACHABLE
 

@@ -13,7 +13,7 @@ from goclaw.client import Client
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
-    """The parameters of task.submit; times in milliseconds."""
+    """The parameters of task.submit and subtask.create; times in milliseconds."""
 
     kind: str
     payload: Mapping[str, Any]
@@ -24,6 +24,15 @@ class Submission:
     delay_ms: int = 0
     max_attempts: int = 3
     timeout_ms: int | None = None
+    deadline_ms: int | None = None
+    concurrency_key: str | None = None
+    unique_key: str | None = None
+    parent_task_id: str | None = None
+
+    @property
+    def method(self) -> str:
+        """What to call."""
+        return "task.submit" if self.parent_task_id is None else "subtask.create"
 
     def params(self) -> dict[str, Any]:
         """As the wire has them; what is None is left out."""
@@ -31,7 +40,7 @@ class Submission:
 
     async def done(self, client: Client) -> Mapping[str, Any]:
         """Submit it and wait for its end; the task."""
-        answer = await client.call("task.submit", self.params())
+        answer = await client.call(self.method, self.params())
         return await finished(client, answer["task_id"])
 
 

@@ -9,6 +9,7 @@ import typer
 
 from goclaw.cli import exits, screen
 from goclaw.cli.app import JsonFlag, group, place
+from goclaw.cli.batches import submissions, submit_batches
 from goclaw.cli.place import Place
 from goclaw.cli.reading import json_object, json_value, milliseconds, since
 from goclaw.cli.submission import Submission
@@ -38,6 +39,16 @@ def submit(  # noqa: PLR0913 - each is an option
     key: Annotated[str | None, typer.Option("--key", help="Idempotency key: same key, same task.")] = None,
     priority: Annotated[int, typer.Option("--priority", help="-10 to 10.")] = 0,
     delay: Annotated[float, typer.Option("--delay", min=0, help="Seconds before it may start.")] = 0,
+    deadline: Annotated[float | None, typer.Option("--deadline", min=0, help="Seconds until it must be over.")] = None,
+    concurrency_key: Annotated[
+        str | None, typer.Option("--concurrency-key", help="Tasks with this name run so many at once as configured.")
+    ] = None,
+    unique_key: Annotated[
+        str | None, typer.Option("--unique-key", help="One unfinished task with this name at most.")
+    ] = None,
+    parent: Annotated[
+        str | None, typer.Option("--parent", help="The task it stands below and is canceled with.")
+    ] = None,
     max_attempts: Annotated[int, typer.Option("--max-attempts", help="Attempts in all.")] = 3,
     timeout: Annotated[float | None, typer.Option("--timeout", min=0, help="Seconds an attempt may take.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for its end and print the task.")] = False,
@@ -56,11 +67,15 @@ def submit(  # noqa: PLR0913 - each is an option
         delay_ms=milliseconds(delay) or 0,
         max_attempts=max_attempts,
         timeout_ms=milliseconds(timeout),
+        deadline_ms=milliseconds(deadline),
+        concurrency_key=concurrency_key,
+        unique_key=unique_key,
+        parent_task_id=parent,
     )
     here = place(ctx)
     if wait:
         return _finished(here.run(new.done), as_json)
-    answer = here.call("task.submit", new.params())
+    answer = here.call(new.method, new.params())
     if as_json:
         screen.data(answer)
     else:
@@ -140,19 +155,20 @@ def cancel(
     reason: Annotated[str | None, typer.Option("--reason", help="Why; shown in the task.")] = None,
     as_json: JsonFlag = False,
 ) -> int:
-    """Cancel a task; a running one is waited for. Exit code 1 when it had ended otherwise."""
+    """Cancel a task and all below it; running ones are waited for. Exit code 1 when it had ended otherwise."""
     answer = place(ctx).call("task.cancel", {"task_id": task_id, "reason": reason})
     if as_json:
         screen.data(answer)
     else:
-        screen.say("canceled" if answer["canceled"] else f"not canceled: it is {answer['state']}")
+        below = f", and {answer['descendants']} below it" if answer.get("descendants") else ""
+        screen.say(("canceled" if answer["canceled"] else f"not canceled: it is {answer['state']}") + below)
     return exits.OK if answer["canceled"] else exits.FAILURE
 
 
 @app.command()
 def retry(  # noqa: PLR0913 - each is an option
     ctx: typer.Context,
-    task_id: Annotated[str | None, typer.Argument(metavar="[TASK_ID]", help="The task.")] = None,
+    task_ids: Annotated[list[str] | None, typer.Argument(metavar="[TASK_ID]...", help="The tasks.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Every resting task that the filters name.")] = False,
     state: StateFilter = None,
     kind: KindFilter = None,
@@ -161,20 +177,51 @@ def retry(  # noqa: PLR0913 - each is an option
     created: SinceFilter = None,
     as_json: JsonFlag = False,
 ) -> int:
-    """Put a failed, canceled or dead task back into the queue; what it has done is not done again."""
+    """Put failed, canceled or dead tasks back into the queue; what they have done is not done again.
+
+    Exit code 1 when one that was named could not be put back.
+    """
     here = place(ctx)
     filters = _filters(here, state, kind, session, agent, created)
-    if every == (task_id is not None) or (task_id is not None and filters):
-        raise BadRequest("name one task, or --all with filters")
-    if task_id is not None:
-        task = here.call("task.retry", {"task_id": task_id})
+    if every == bool(task_ids) or (task_ids and filters):
+        raise BadRequest("name tasks, or --all with filters")
+    if task_ids and len(task_ids) == 1:
+        task = here.call("task.retry", {"task_id": task_ids[0]})
         screen.data(task) if as_json else screen.say(f"{task['state']} again")
         return exits.OK
-    if not filters:
+    if not task_ids and not filters:
         raise BadRequest("--all needs a filter: --state, --kind, --session, --agent or --since")
-    answer = here.call("task.retry_many", filters)
-    screen.data(answer) if as_json else screen.say(f"{answer['count']} tasks are queued again")
+    answer = here.call("task.retry_many", {"task_ids": task_ids} if task_ids else filters)
+    if as_json:
+        screen.data(answer)
+    else:
+        screen.say(f"{answer['count']} tasks are queued again, {answer['skipped']} could not be")
+        screen.table(("id", "why"), [(one["task_id"], one["message"]) for one in answer["refused"]])
+    return exits.FAILURE if task_ids and answer["skipped"] else exits.OK
+
+
+@app.command()
+def snooze(
+    ctx: typer.Context,
+    task_id: TaskId,
+    delay: Annotated[float, typer.Option("--delay", min=0, help="Seconds to wait from now on.")],
+    as_json: JsonFlag = False,
+) -> int:
+    """Let a task that waits in the queue wait for so long from now on. A running one cannot."""
+    task = place(ctx).call("task.snooze", {"task_id": task_id, "delay_ms": milliseconds(delay)})
+    screen.data(task) if as_json else screen.say(f"waits until {screen.moment(task['available_at'])}")
     return exits.OK
+
+
+@app.command("submit-many")
+def submit_many(
+    ctx: typer.Context,
+    source: Annotated[str, typer.Argument(metavar="FILE|-", help="JSON lines, each as task.submit takes it.")],
+    as_json: JsonFlag = False,
+) -> int:
+    """Submit a task for each line; print their ids. Up to 1,000 lines are stored all or none."""
+    batches = submissions(source)
+    return place(ctx).run(lambda client: submit_batches(client, batches, as_json))
 
 
 @app.command()

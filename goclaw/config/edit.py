@@ -94,7 +94,7 @@ def find_key(path: tuple[str, ...]) -> Key:
             raise BadRequest(f"{name} is a list of entries; edit config.yaml by hand")
         if about.kind.repeats and rest:
             rest.pop(0)  # the name of the entry
-            if not rest:
+            if not rest and section is not None:
                 raise BadRequest(f"{'.'.join(path)!r} is a group of settings; name one of them")
     if about is None or about.kind.section is not None:
         raise BadRequest(f"{'.'.join(path)!r} is a group of settings; name one of them")

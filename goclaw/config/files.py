@@ -34,15 +34,26 @@ def write_atomic(path: Path, text: str, mode: int = 0o600) -> None:
 
 
 def write_new(path: Path, text: str) -> bool:
-    """Create `path` with `text`, mode 0600; False, and nothing is touched, when the name is taken. Raises
-    OSError.
+    """Create `path` with `text`, mode 0600, durably; False, and nothing is touched, when the name is taken.
+
+    The name appears with its whole content or not at all. Raises OSError.
     """
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except FileExistsError:
+    if os.path.lexists(path):
         return False
-    with open(fd, "w", encoding="utf-8", newline="") as file:
-        file.write(text)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with open(fd, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(fd)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
     return True
 
 

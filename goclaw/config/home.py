@@ -59,6 +59,11 @@ class Home:
         return self.root / "goclaw.db"
 
     @property
+    def damage_note(self) -> Path:
+        """What a daemon has found broken in the database; there only as long as that is so."""
+        return self.root / "goclaw.db.damaged"
+
+    @property
     def gateway(self) -> Path:
         """Where the serving daemon says how to reach it."""
         return self.root / "run" / "gateway.json"
@@ -97,6 +102,15 @@ class Home:
     def run(self) -> Path:
         """What exists only while a daemon serves."""
         return self.root / "run"
+
+    @property
+    def incidents(self) -> Path:
+        """Bundles for those who look into an incident."""
+        return self.root / "incidents"
+
+    def copies(self) -> list[Path]:
+        """Copies of the database that lie in the home: those made before a migration, and backups."""
+        return sorted([*self.root.glob("goclaw.db.before-*"), *(self.root / "backups").glob("*")])
 
     @property
     def home_mark(self) -> str:

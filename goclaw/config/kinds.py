@@ -209,7 +209,7 @@ def list_of(kind: Kind[T], limit: int) -> Kind[tuple[T, ...]]:
 
 def map_of(word: str, names: Kind[str], kind: Kind[T], limit: int) -> Kind[Mapping[str, T]]:
     """Values of one kind by name; `word` stands for the name in the manual."""
-    says = f"mapping of {word} to settings"
+    says = f"mapping of {word} to {kind.says}"
 
     def read(value: object, place: Place) -> Mapping[str, T]:
         if not isinstance(value, dict):
@@ -219,7 +219,7 @@ def map_of(word: str, names: Kind[str], kind: Kind[T], limit: int) -> Kind[Mappi
         found: dict[str, T] = {}
         for name, one in value.items():
             for fit in _each(names, [(place.at(name), name)]):
-                for result in _each(kind, [(place.at(name), {} if one is None else one)]):
+                for result in _each(kind, [(place.at(name), {} if one is None and kind.section else one)]):
                     found[fit] = result
         return found
 

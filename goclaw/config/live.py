@@ -11,6 +11,7 @@ from typing import Any
 from goclaw.config.kinds import keys_of
 from goclaw.config.load import Problem, refusal
 from goclaw.config.settings import Settings
+from goclaw.core.agent import Agent
 from goclaw.errors import GoclawError
 
 
@@ -62,6 +63,7 @@ class LiveConfig:
         self._current = settings
         self._load = load
         self._check = check
+        self._agents: tuple[Settings, Mapping[str, Agent]] = (settings, settings.agents())
         self._pending: tuple[str, ...] = ()
         self._lock = threading.Lock()
 
@@ -69,6 +71,14 @@ class LiveConfig:
     def current(self) -> Settings:
         """The settings in force; the value is frozen, so hold it for as long as one decision takes."""
         return self._current
+
+    def agents(self) -> Mapping[str, Agent]:
+        """The agents of `current`, worked out once."""
+        settings, agents = self._agents
+        if settings is not self._current:
+            agents = self._current.agents()
+            self._agents = (self._current, agents)
+        return agents
 
     def reload(self) -> Outcome:
         """Read everything again; None when nothing changed since the last look. Does file I/O: call it in a

@@ -77,7 +77,8 @@ def _rows(section: type, prefix: str, live: bool | None) -> Iterator[str]:
         )
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
         if about.kind.section is not None:
-            inside = path + (about.kind.repeats if about.kind.repeats == "[]" else f".{about.kind.repeats}")
+            repeats = about.kind.repeats
+            inside = path + (repeats if repeats in ("", "[]") else f".{repeats}")
             yield from _rows(about.kind.section, f"{inside}.", takes_effect)
 
 

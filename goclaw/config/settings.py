@@ -24,14 +24,18 @@ from goclaw.config.kinds import (
     section,
     text,
 )
+from goclaw.config.retention import RetentionSettings
 from goclaw.config.schedule import ScheduleEntry, verify_schedule
 from goclaw.core.agent import DEFAULT_AGENT, Agent
 from goclaw.core.canonical import digest
+from goclaw.core.intake import KEY_CHARS, SERVED_KINDS
 
 OFFLINE = "offline"
 """The provider that is always there: it has no model and says so."""
 HIDDEN = "********"
 SOUL_CHARS = 100_000
+NAMES = 10_000
+MOST = 1_000_000
 _HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)"
 
 
@@ -108,6 +112,15 @@ class AgentEntry:
         default=None,
         metadata=key(integer(1, 100_000_000), "How many of its tasks may be queued.", shown_default="max_queue_depth"),
     )
+    starts_per_minute: Mapping[str, int] = field(
+        default_factory=dict,
+        metadata=key(
+            map_of("kind", choice(*sorted(SERVED_KINDS)), integer(1, MOST), len(SERVED_KINDS)),
+            "How many of its tasks of a kind may start in a minute; a kind named here goes before the same one at the "
+            "top level.",
+            shown_default="starts_per_minute",
+        ),
+    )
     max_rounds: int = field(default=50, metadata=key(integer(1, 1000), "Model calls in one turn before it is ended."))
     max_tokens: int | None = field(
         default=None, metadata=key(integer(1, 10_000_000), "The longest answer it asks for.")
@@ -169,6 +182,34 @@ class Settings:
         default=1_000_000,
         metadata=key(integer(1, 100_000_000), "How many tasks of an agent may be queued.", live=False),
     )
+    concurrency: Mapping[str, int] = field(
+        default_factory=dict,
+        metadata=key(
+            map_of("name", text("a name", limit=KEY_CHARS), integer(1, MOST), NAMES),
+            "How many tasks with this concurrency_key run at once; 1 where a name is not listed.",
+        ),
+    )
+    starts_per_minute: Mapping[str, int] = field(
+        default_factory=dict,
+        metadata=key(
+            map_of("kind", choice(*sorted(SERVED_KINDS)), integer(1, MOST), len(SERVED_KINDS)),
+            "How many tasks of a kind each agent may start in a minute, retries included; a kind that is not listed "
+            "is not limited.",
+        ),
+    )
+    low_disk_mb: int = field(
+        default=512,
+        metadata=key(integer(0, 100_000_000), "Free space on the disk of the home, in MiB, below which goclaw warns."),
+    )
+    crash_loop_delay_seconds: float = field(
+        default=10.0,
+        metadata=key(
+            seconds(0, 300),
+            "How long schedules, and tasks that were running at an unclean stop, wait after the third unclean stop "
+            "within ten minutes; doubled with each further one, at most five minutes. 0 is not at all.",
+            live=False,
+        ),
+    )
     allowed_origins: tuple[str, ...] = field(
         default=(),
         metadata=key(
@@ -223,6 +264,10 @@ class Settings:
         default=(),
         metadata=key(list_of(section(ScheduleEntry, verify_schedule), 1000), "Work that comes back."),
     )
+    retention: RetentionSettings = field(
+        default=RetentionSettings(),
+        metadata=key(section(RetentionSettings), "How long what is kept.", shown_default="the keys below"),
+    )
     souls: Mapping[str, str] = field(default_factory=dict, repr=False)
     """The soul of every agent by id, read from its file where a file is named."""
     conventions: str = field(default="", repr=False)
@@ -241,6 +286,16 @@ class Settings:
     def drain_timeout_ms(self) -> int:
         """Time for running work after the signal to stop, in milliseconds."""
         return round(self.drain_timeout_seconds * 1000)
+
+    @property
+    def low_disk_bytes(self) -> int:
+        """The mark below which free space is low, in bytes."""
+        return self.low_disk_mb * 1024 * 1024
+
+    @property
+    def crash_loop_delay_ms(self) -> int:
+        """The first wait of a crash loop, in milliseconds."""
+        return round(self.crash_loop_delay_seconds * 1000)
 
     @property
     def address(self) -> tuple[str, int]:
@@ -269,6 +324,7 @@ class Settings:
             max_queue_depth=entry.max_queue_depth or self.max_queue_depth,
             max_rounds=entry.max_rounds,
             max_tokens=entry.max_tokens,
+            starts_per_minute={**self.starts_per_minute, **entry.starts_per_minute},
         )
 
     def redacted(self) -> dict[str, Any]:

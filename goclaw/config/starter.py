@@ -51,11 +51,21 @@ CONFIG = """\
 #     soul: You look things up and name your sources.
 #     tools: [read_file, grep, glob]
 
+# How many tasks with one concurrency_key run at once (1 where a name is not listed), and how many tasks of a
+# kind an agent may start in a minute. docs/queue.md tells more.
+# concurrency: {deploy: 1, crawl: 4}
+# starts_per_minute: {chat: 30}
+
 # Work that comes back. Each has one of cron, every and at.
 # schedules:
 #   - id: morning
 #     cron: "0 8 * * 1-5"
 #     zone: Europe/Berlin
 #     payload: {content: Summarise what is new in the workspace.}
+
+# How long what is kept; `forever` keeps it. docs/data.md says what goes together.
+# retention:
+#   tasks: {days: 90, rows: 1000000}
+#   sessions: {days: forever}
 """
 """A config.yaml in which everything is a comment: it says what could be set and sets nothing."""

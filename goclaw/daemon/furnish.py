@@ -24,20 +24,30 @@ from goclaw.config.settings import Settings
 from goclaw.core.access import Access
 from goclaw.core.agent import Agent
 from goclaw.core.ports import Clock, Handler, Tool
+from goclaw.core.starts import Starts
 from goclaw.core.task import Task, TaskState
 from goclaw.core.tool import CallContext
+from goclaw.daemon.storage import Storage
 from goclaw.db.database import Database
 from goclaw.gateway.house import House, Identity
+from goclaw.gateway.methods.backup import backup_methods
 from goclaw.gateway.methods.cron import cron_methods
+from goclaw.gateway.methods.data import data_methods
+from goclaw.gateway.methods.incident import incident_methods
 from goclaw.gateway.methods.policy import Look, policy_methods
 from goclaw.gateway.methods.skill import skill_methods
 from goclaw.gateway.status import Vitals
 from goclaw.gateway.waiting import Waiters
+from goclaw.kernel.keeper import Keeper
 from goclaw.kernel.noop import noop_handler
 from goclaw.kernel.pool import Pool
+from goclaw.kernel.purging import Purging
 from goclaw.kernel.queue import Queue
+from goclaw.kernel.retention import Retention
 from goclaw.kernel.scheduler import Scheduler
+from goclaw.kernel.sweep import Sweep
 from goclaw.log import Log, bound
+from goclaw.log.blank import blank_lines
 from goclaw.policy.engine import PolicyEngine
 from goclaw.sandbox.process import ProcessSandbox
 from goclaw.sandbox.wasm import WasmEngine
@@ -67,6 +77,7 @@ class Parts:
     pool: Pool
     scheduler: Scheduler
     ledger: Ledger
+    retention: Retention
 
 
 def provider_settings(settings: Settings) -> dict[str, ProviderSettings]:
@@ -103,10 +114,13 @@ class Ground:
     last_error: Callable[[], str | None]
     ready: Callable[[], bool]
     report: Callable[[str, BaseException], None]
+    storage: Storage
+    starts: Callable[[], Starts]
+    integrity: Callable[[], str]
 
     def agents(self) -> Mapping[str, Agent]:
         """The configured agents, as of now."""
-        return self.config.current.agents()
+        return self.config.agents()
 
 
 async def furnish(stack: AsyncExitStack, ground: Ground) -> tuple[House, Parts]:
@@ -126,14 +140,18 @@ async def furnish(stack: AsyncExitStack, ground: Ground) -> tuple[House, Parts]:
         queue,
         ground.database,
         ground.clock,
-        agents=ground.agents,
+        agents=lambda: ground.storage.lanes(ground.agents()),
         handlers=_handlers(ground, gate, models),
         show=ground.bus.show,
         timeout_ms=lambda: ground.config.current.task_timeout_ms,
         report=lambda task, error: ground.report(f"task {task.id} ({task.kind})", error),
     )
     queue.observe(_settled(ground))
+    await queue.set_limits(ground.config.current.concurrency)
     scheduler = Scheduler(ground.database, queue, ground.clock, agents=ground.agents)
+    retention, purging = _keeping(ground)
+    keeper = _keeper(ground)
+    await keeper.begin()
     house = House(
         identity=ground.identity,
         clock=ground.clock,
@@ -142,15 +160,52 @@ async def furnish(stack: AsyncExitStack, ground: Ground) -> tuple[House, Parts]:
         waiters=Waiters(ground.bus, ground.database),
         tasks=queue,
         cancel=pool.cancel,
-        authorize=ground.engine.authorize,
+        authorize=ground.storage.door(ground.engine.authorize),
         agents=ground.agents,
         tool_specs=gate.specs,
         provider_for=models.provider_for,
         vitals=_vitals(ground, pool, models, catalog),
         report=ground.report,
-        extra_methods=(*cron_methods(scheduler), *skill_methods(catalog), *policy_methods(ground.engine, look)),
+        extra_methods=(
+            *cron_methods(scheduler),
+            *skill_methods(catalog),
+            *policy_methods(ground.engine, look),
+            *data_methods(purging),
+            *backup_methods(keeper),
+            *incident_methods(ground.home.incidents, ground.home.logs, ground.redactor.json),
+        ),
     )
-    return house, Parts(ground.config, models, catalog, queue, pool, scheduler, ground.ledger)
+    return house, Parts(ground.config, models, catalog, queue, pool, scheduler, ground.ledger, retention)
+
+
+def _keeping(ground: Ground) -> tuple[Retention, Purging]:
+    """What takes away what is too old, and what is to be forgotten."""
+    went = ground.metrics.counter("goclaw_retention_removed_total", "Rows removed because they were old.", "table")
+    sweep = Sweep(ground.database, FolderArtifacts(ground.home.artifacts))
+    retention = Retention(
+        ground.database,
+        ground.clock,
+        lambda: ground.config.current.retention,
+        sweep,
+        ground.ledger.emit,
+        lambda table, rows: went.add(table, by=rows),
+    )
+    purging = Purging(
+        ground.database,
+        ground.clock,
+        sweep,
+        forget=ground.bus.forget,
+        blank=lambda ids: blank_lines(ground.home.logs, ids),
+        copies=ground.home.copies,
+    )
+    return retention, purging
+
+
+def _keeper(ground: Ground) -> Keeper:
+    """Who makes backups and verifies."""
+    made = ground.metrics.counter("goclaw_backups_total", "Backups, by how they ended: made or failed.", "outcome")
+    log_id = ground.identity.log_id
+    return Keeper(ground.home, ground.database, ground.clock, log_id, ground.ledger.emit, made.add)
 
 
 def _settled(ground: Ground) -> Callable[[Task], None]:
@@ -180,6 +235,9 @@ def _vitals(ground: Ground, pool: Pool, models: Models, catalog: Catalog) -> Vit
         skills=lambda: {"count": len(catalog.list())},
         ready=ground.ready,
         metrics=ground.metrics,
+        storage=lambda: ground.storage.now.as_json(),
+        starts=lambda: ground.starts().as_json(),
+        integrity=ground.integrity,
     )
 
 

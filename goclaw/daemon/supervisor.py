@@ -18,13 +18,24 @@ Start = Callable[[], Awaitable[Any]]
 
 
 class Supervisor:
-    """Runs parts. A failure is logged, told as an event and followed by a restart after 1 s doubling to 30 s."""
+    """Runs parts. A failure is logged, told as an event and followed by a restart after 1 s doubling to 30 s.
 
-    def __init__(self, clock: Clock, log: Log, emit: Emit, give_up: Callable[[GoclawError], None]) -> None:
+    `judge` sees every failure: it may find one that the daemon must not outlive.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        log: Log,
+        emit: Emit,
+        give_up: Callable[[GoclawError], None],
+        judge: Callable[[BaseException], None],
+    ) -> None:
         self._clock = clock
         self._log = log
         self._emit = emit
         self._give_up = give_up
+        self._judge = judge
 
     async def keep(self, name: str, start: Start) -> None:
         """Run `start()` for ever, until cancelled."""
@@ -40,6 +51,7 @@ class Supervisor:
                 self._log.exception("part failed", error, part=name, restart_in_ms=wait)
                 told = {"part": name, "error": type(error).__name__, "restart_in_ms": wait}
                 self._emit("system.part_failed", told)
+                self._judge(error)
             await self._clock.sleep(wait)
             wait = min(wait * 2, LONGEST_WAIT_MS)
 
@@ -49,4 +61,5 @@ class Supervisor:
             await start()
         except Exception as error:
             self._log.exception("part failed", error, part=name)
+            self._judge(error)
             self._give_up(GoclawError(f"{name} failed: {type(error).__name__}"))

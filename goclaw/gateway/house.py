@@ -13,6 +13,7 @@ from goclaw.core.ports import Authorize, Clock, Provider
 from goclaw.core.task import NewTask, Task, TaskState
 from goclaw.db.database import Database
 from goclaw.gateway.waiting import Waiters
+from goclaw.store.tasks import TaskFilter
 
 
 class SubmittedTask(Protocol):
@@ -29,6 +30,44 @@ class SubmittedTask(Protocol):
         ...
 
 
+class RefusedTask(Protocol):
+    """A task that could not be put back."""
+
+    @property
+    def task_id(self) -> str:
+        """Which."""
+        ...
+
+    @property
+    def code(self) -> str:
+        """The stable word."""
+        ...
+
+    @property
+    def message(self) -> str:
+        """Why."""
+        ...
+
+
+class RedrivenTasks(Protocol):
+    """What the queue answers when several tasks are to be put back."""
+
+    @property
+    def count(self) -> int:
+        """How many were."""
+        ...
+
+    @property
+    def skipped(self) -> int:
+        """How many could not be."""
+        ...
+
+    @property
+    def refused(self) -> Sequence[RefusedTask]:
+        """The first of those."""
+        ...
+
+
 class Tasks(Protocol):
     """The queue."""
 
@@ -42,6 +81,18 @@ class Tasks(Protocol):
 
     async def redrive(self, task_id: str) -> Task:
         """Put a resting task back."""
+        ...
+
+    async def redrive_listed(self, task_ids: Sequence[str]) -> RedrivenTasks:
+        """Put those of these tasks back that can be."""
+        ...
+
+    async def redrive_all(self, where: TaskFilter) -> RedrivenTasks:
+        """Put all resting tasks back that match."""
+        ...
+
+    async def snooze(self, task_id: str, delay_ms: int) -> Task:
+        """Let a waiting task wait from now."""
         ...
 
     async def resolve(self, task_id: str, step_id: int | None, happened: bool, result: Any) -> Task:
@@ -98,8 +149,10 @@ class House:
     bus: Bus
     waiters: Waiters
     tasks: Tasks
-    cancel: Callable[[str, str | None], Awaitable[tuple[bool, TaskState]]]
-    """Cancel a task; of a running one the answer comes when its handler has ended."""
+    cancel: Callable[[str, str | None], Awaitable[tuple[bool, TaskState, int]]]
+    """Cancel a task and all below it: whether it is CANCELED, its state, and how many below it had not ended.
+
+    Of those that run the answer comes when their handlers have ended."""
     authorize: Authorize
     agents: Callable[[], Mapping[str, Agent]]
     tool_specs: Callable[[Agent], tuple[ToolSpec, ...]]

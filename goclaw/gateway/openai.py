@@ -218,6 +218,6 @@ def _raise_unless_succeeded(task: Task) -> None:
 def _error(error: GoclawError) -> Response:
     status, body = error_body(error)
     headers = {}
-    if status == 429:
+    if status == 429 or error.retryable:
         headers["retry-after"] = str(max(1, int(error.data.get("retry_after_ms") or 1000) // 1000))
     return JSONResponse(body, status, headers)

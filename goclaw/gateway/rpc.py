@@ -16,7 +16,21 @@ from typing import Any, Protocol
 from goclaw.core.access import Access
 from goclaw.errors import Denied, GoclawError, HelloRequired, MethodNotFound
 from goclaw.gateway.house import House
+from goclaw.gateway.pipe import Gone
 from goclaw.wire.frames import Request, error_frame, parse_frame, result_frame, validate
+
+
+@dataclass(slots=True, weakref_slot=True, eq=False)
+class Subscribed:
+    """One subscription on its way to go live: `replay` begins it, `join` or `leave` ends it.
+
+    `cursor` is the position it has reached. `left` says that it was unsubscribed meanwhile; a later subscription to the
+    same session is another one.
+    """
+
+    session_id: str
+    cursor: int
+    left: bool = False
 
 
 class Peer(Protocol):
@@ -28,12 +42,12 @@ class Peer(Protocol):
         """For a block that may last: it holds up no other request, and is cut short when the client leaves."""
         ...
 
-    async def replay(self, session_id: str, cursor: int) -> tuple[int, int]:
-        """Send what lies behind the cursor."""
+    async def replay(self, session_id: str, cursor: int) -> tuple[Subscribed, int]:
+        """Send what lies behind the cursor; the subscription that begins with it, and how many were sent."""
         ...
 
-    async def join(self, session_id: str, cursor: int) -> None:
-        """Go live from there."""
+    async def join(self, subscribed: Subscribed) -> None:
+        """Go live from where its replay ended."""
         ...
 
     def leave(self, session_id: str) -> bool:
@@ -115,6 +129,8 @@ class Dispatcher:
             request_id = request.id if request else error.data.get("id")
             wanted = request is None or request.answered
             return (error_frame(request_id, error) if wanted else None), None
+        except Gone:
+            return None, None
         except Exception as error:
             self._house.report(f"rpc {request.method if request else '?'}", error)
             internal = GoclawError("an internal error; see the log")

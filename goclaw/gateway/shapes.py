@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any
 
 from goclaw.core.agent import Agent
 from goclaw.core.event import Delta, Event
-from goclaw.core.task import Task, TaskState
+from goclaw.core.task import Task
+from goclaw.store.holds import NOTHING, Holds
 from goclaw.store.sessions import Session
 
 _ALWAYS = (
@@ -35,6 +35,9 @@ _WHEN_SET = (
     "lease_owner",
     "lease_expires_at",
     "idempotency_key",
+    "concurrency_key",
+    "unique_key",
+    "deadline_at",
     "parent_task_id",
     "policy_version",
     "usage",
@@ -42,15 +45,12 @@ _WHEN_SET = (
 )
 
 
-def task_object(task: Task, pauses: Collection[tuple[str, str]] = ()) -> dict[str, Any]:
-    """A task. A claimable one that a pause holds shows the derived wait_reason `paused`."""
+def task_object(task: Task, held: Holds = NOTHING) -> dict[str, Any]:
+    """A task. One that could be claimed shows the derived wait_reason `paused` or `rate` where that holds it."""
     shown = {name: getattr(task, name) for name in _ALWAYS}
     shown |= {name: value for name in _WHEN_SET if (value := getattr(task, name)) is not None}
-    if pauses and task.state is TaskState.QUEUED and task.wait_reason is None:
-        held = {("all", ""), ("agent", task.agent_id), ("kind", task.kind)}
-        if held & set(pauses):
-            shown["wait_reason"] = "paused"
-    return shown
+    reason = held.reason(task)
+    return shown if reason is None else shown | {"wait_reason": reason}
 
 
 def event_object(event: Event) -> dict[str, Any]:

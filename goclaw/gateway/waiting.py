@@ -33,7 +33,7 @@ class Waiters:
                 self._look_again()
                 while self._waiting:
                     await reader.wait()
-                    while page := await self._bus.after(cursor):
+                    while page := await self._bus.followed(cursor):
                         cursor = page[-1].event_id
                         for event in page:
                             if event.state_to in TERMINAL and event.task_id in self._waiting:

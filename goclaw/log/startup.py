@@ -27,6 +27,11 @@ class StartupPhases:
         self._log: Log = get_logger(COMPONENT)
         self._reached = 0
 
+    @property
+    def complete(self) -> bool:
+        """Whether the last phase has been reached."""
+        return self._reached == len(PHASES)
+
     def reached(self, phase: str, **fields: Any) -> None:
         """Log `phase` with what is worth knowing of it. Raises ValueError when it is not the next one."""
         expected = PHASES[self._reached] if self._reached < len(PHASES) else "nothing more"

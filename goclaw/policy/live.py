@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from goclaw.config.files import write_new
 from goclaw.core.access import Access, Decision, Verdict
 from goclaw.core.ports import Emit
 from goclaw.errors import PolicyInvalid
@@ -32,20 +33,12 @@ class Loaded:
 
 
 def write_starter(path: Path) -> bool:
-    """Write the starter policy, readable by the owner alone. False when there is a file already.
+    """Write the starter policy, durably, readable by the owner alone. False when there is a file already.
 
-    Only for a home that has no database yet: in any other a missing policy is a deleted one.
+    Only for a home that has no database yet, and before it gets one: in any other a missing policy is a deleted one.
     """
-    text = resources.files("goclaw.policy").joinpath("starter.yaml").read_bytes()
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return False
-    with os.fdopen(fd, "wb") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    return True
+    text = resources.files("goclaw.policy").joinpath("starter.yaml").read_text("utf-8")
+    return write_new(path, text)
 
 
 def load(path: Path, home: Path) -> Loaded:

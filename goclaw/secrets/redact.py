@@ -10,6 +10,7 @@ import base64
 import json
 import re
 import threading
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -82,18 +83,36 @@ class Redactor:
         """A JSON value with every text in it redacted, names included. Deeper than 64 levels it is cut
         off.
         """
-        return self._json(value, MAX_DEPTH)
+        # Nearly always there is nothing to find: one look over all texts at once is a third of the work of one at each.
+        # A pattern may match across the marks between them, never miss inside; then each text is looked at.
+        texts: list[str] = []
+        _gather(value, MAX_DEPTH, texts)
+        together = "\0".join(texts)
+        return _rebuilt(value, MAX_DEPTH, str if self(together) == together else self)
 
-    def _json(self, value: Any, depth: int) -> Any:
-        if isinstance(value, str):
-            return self(value)
-        if not isinstance(value, (dict, list, tuple)):
-            return value
-        if depth == 0:
-            return MARKER
-        if isinstance(value, dict):
-            return {self(str(name)): self._json(part, depth - 1) for name, part in value.items()}
-        return [self._json(part, depth - 1) for part in value]
+
+def _gather(value: Any, depth: int, texts: list[str]) -> None:
+    if isinstance(value, str):
+        texts.append(value)
+    elif depth and isinstance(value, dict):
+        for name, part in value.items():
+            texts.append(str(name))
+            _gather(part, depth - 1, texts)
+    elif depth and isinstance(value, (list, tuple)):
+        for part in value:
+            _gather(part, depth - 1, texts)
+
+
+def _rebuilt(value: Any, depth: int, redact: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        return redact(value)
+    if not isinstance(value, (dict, list, tuple)):
+        return value
+    if depth == 0:
+        return MARKER
+    if isinstance(value, dict):
+        return {redact(str(name)): _rebuilt(part, depth - 1, redact) for name, part in value.items()}
+    return [_rebuilt(part, depth - 1, redact) for part in value]
 
 
 def _forms(value: str) -> set[str]:

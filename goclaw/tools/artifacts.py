@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,13 @@ from goclaw.tools.workspace import granted, parameters, subject
 
 MAX_CHARS = 30_000
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_BLOCK = 1024 * 1024
 
 
 class FolderArtifacts:
     """Fits the port Artifacts: one file for each body, named by its SHA-256, written once and synced.
 
-    Not promised: that anything is ever removed.
+    What is stored again counts as new, so that it is not removed while somebody is about to refer to it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -42,10 +43,47 @@ class FolderArtifacts:
         """The body. Raises NotFound, also for one that was altered on disk."""
         return await asyncio.to_thread(self._get, sha256)
 
+    async def older(self, before: int) -> set[str]:
+        """Names of the artifacts last stored before an instant (milliseconds since 1970 UTC)."""
+        return await asyncio.to_thread(self._older, before)
+
+    async def remove(self, names: Collection[str], before: int) -> int:
+        """Overwrite and remove artifacts, but none that was stored again since `before`; how many went."""
+        return await finish(asyncio.to_thread(lambda: sum(self._remove(name, before) for name in names)))
+
+    def _older(self, before: int) -> set[str]:
+        found = set()
+        with contextlib.suppress(FileNotFoundError), os.scandir(self._folder) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):
+                    if _SHA256.fullmatch(entry.name) and _stored_at(entry.stat()) < before:
+                        found.add(entry.name)
+        return found
+
+    def _remove(self, name: str, before: int) -> bool:
+        """Set it aside first: from then on `put` writes it anew, and what it did before shows in the time."""
+        aside = self._folder / f".{name}.removed.tmp"
+        try:
+            (self._folder / name).rename(aside)
+        except FileNotFoundError:
+            return False
+        told = aside.stat()
+        if _stored_at(told) >= before:
+            aside.rename(self._folder / name)
+            return False
+        with aside.open("r+b") as file:
+            for _ in range(0, told.st_size, _BLOCK):
+                file.write(bytes(min(_BLOCK, told.st_size - file.tell())))
+            file.flush()
+            os.fsync(file.fileno())
+        aside.unlink()
+        return True
+
     def _put(self, body: bytes) -> str:
         sha256 = hashlib.sha256(body).hexdigest()
         path = self._folder / sha256
-        if path.exists():
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(path)
             return sha256
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         temporary = self._folder / f".{sha256}.{os.urandom(4).hex()}.tmp"
@@ -125,3 +163,7 @@ class ReadArtifact:
             text += f"\n[... {len(whole) - end} characters follow; continue with offset {end} ...]"
         data = {"artifact": sha256, "offset": offset, "chars": len(whole)}
         return ToolOutput(text or "nothing there", data=data)
+
+
+def _stored_at(told: os.stat_result) -> int:
+    return told.st_mtime_ns // 1_000_000

@@ -32,6 +32,7 @@ CODES = {
     "POLICY_DENIED": 4030,
     "NOT_FOUND": 4040,
     "CONFLICT": 4090,
+    "BACKUP_DAMAGED": 4090,
     "REPLAY_GAP": 4100,
     "TOO_LARGE": 4130,
     "SATURATED": 4290,
@@ -45,6 +46,9 @@ CODES = {
 INTERNAL = -32603
 
 T = TypeVar("T")
+
+# Made once: the functions of `json` make one for each call that asks for anything but their defaults.
+_ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +135,7 @@ def notification(method: str, params: Mapping[str, Any]) -> str:
 
 def dump(value: Any) -> str:
     """Compact JSON."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return _ENCODER.encode(value)
 
 
 def _decoded(text: str | bytes) -> str:
@@ -146,7 +150,7 @@ def _decoded(text: str | bytes) -> str:
 
 def _loaded(raw: str) -> Any:
     try:
-        return json.loads(raw, parse_constant=_no_constant, parse_float=_finite)
+        return _DECODER.decode(raw)
     except RecursionError:
         raise InvalidFrame(f"JSON is nested deeper than {DEPTH} levels") from None
     except ValueError:
@@ -163,6 +167,9 @@ def _finite(text: str) -> float:
     if isinf(value):
         raise ValueError(text)
     return value
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)
 
 
 def _check_shape(raw: str, frame: Any, request_id: Any) -> None:

@@ -46,6 +46,25 @@ class TaskSubmit:
     deadline_ms: Int | None = None
     max_attempts: Int = 3
     timeout_ms: Int | None = None
+    concurrency_key: str | None = None
+    unique_key: str | None = None
+
+
+@params
+class SubtaskCreate(TaskSubmit):
+    """`subtask.create`: as `task.submit`, below a task."""
+
+    parent_task_id: str
+
+
+@params
+class SubtaskList:
+    """`subtask.list`: the tasks right below one, newest first."""
+
+    parent_task_id: str
+    state: str | None = None
+    cursor: str | None = None
+    limit: Int = 50
 
 
 @params
@@ -77,8 +96,9 @@ class TaskList:
 
 @params
 class TaskFilters:
-    """`task.retry_many`: which resting tasks to put back; at least one filter."""
+    """`task.retry_many`: which resting tasks to put back: up to 1,000 by their ids, or at least one filter."""
 
+    task_ids: list[str] | None = None
     state: str | None = None
     kind: str | None = None
     session_id: str | None = None
@@ -100,6 +120,14 @@ class TaskCancel:
 
     task_id: str
     reason: str | None = None
+
+
+@params
+class TaskSnooze:
+    """`task.snooze`: how long a waiting task is to wait from now on."""
+
+    task_id: str
+    delay_ms: Int
 
 
 @params
@@ -169,6 +197,16 @@ class SessionHistory:
     session_id: str
     limit: Int = 100
     before: Int | None = None
+
+
+@params
+class SessionExport:
+    """`session.export`: messages from the oldest on, behind `cursor`."""
+
+    session_id: str
+    format: Literal["json", "markdown"] = "json"
+    limit: Int = 100
+    cursor: str | None = None
 
 
 @params
@@ -286,3 +324,30 @@ class AuditTail:
 
     limit: Int = 50
     before: Int | None = None
+
+
+@params
+class IncidentExport:
+    """`incident.export`: one of `task_id`, `session_id` and `since` (with `until`, milliseconds since 1970 UTC)."""
+
+    task_id: str | None = None
+    session_id: str | None = None
+    since: Int | None = None
+    until: Int | None = None
+    with_content: bool = False
+    doctor: list[dict[str, Any]] = field(default_factory=list)
+
+
+@params
+class BackupCreate:
+    """`backup.create`: an absolute path on the daemon's machine, by default a new name in backups/ of the home."""
+
+    path: str | None = None
+    with_secrets: bool = False
+
+
+@params
+class BackupPath:
+    """`backup.verify`: an absolute path on the daemon's machine."""
+
+    path: str

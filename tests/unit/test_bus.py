@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from goclaw import bus as bus_module
-from goclaw.bus import DELTAS, PAGE, Bus
+from goclaw.bus import DELTAS, PAGE, RING, Bus
 from goclaw.core.event import Delta, Event
 
 
@@ -130,6 +130,33 @@ async def test_no_reader_meets_a_gap_or_a_repeat(seed: int, monkeypatch: pytest.
         await asyncio.gather(author(bus), *(reader(bus) for _ in range(6)))
 
 
+@pytest.mark.spec("GC-ACP-220")
+async def test_readers_at_different_places_each_see_everything_behind_their_cursor_once() -> None:
+    table = Table(10)
+    seen: dict[int, list[int]] = {0: [], 4: [], 10: []}
+    async with running(table) as bus, asyncio.timeout(30), asyncio.TaskGroup() as group:
+        for cursor, one in seen.items():
+            group.create_task(follow(bus, cursor, 3_000, one))
+        for _ in range(299):
+            await asyncio.sleep(0)
+            table.commit(bus, 10)
+    assert seen == {cursor: list(range(cursor + 1, 3_001)) for cursor in seen}
+
+
+@pytest.mark.spec("GC-ACP-220")
+async def test_a_reader_ahead_of_the_bus_takes_no_news_from_one_behind_it() -> None:
+    table = Table()
+    async with running(table) as bus, asyncio.timeout(30):
+        with bus.subscribe(lambda _: False) as slow:
+            assert await bus.after(0) == []
+            # Before the bus has followed, a reader comes that has read the table to its end.
+            table.commit(bus)
+            assert await bus.after(1) == []
+            await slow.wait()
+            assert [one.event_id for one in await bus.after(0)] == [1]
+
+
+@pytest.mark.spec("GC-ACP-220")
 async def test_many_readers_of_the_same_news_cost_one_read() -> None:
     table = Table(100)
     table.slow = 3
@@ -177,6 +204,7 @@ async def test_what_was_committed_while_nobody_listened_is_found_by_the_next_rea
         assert seen == list(range(6, 31))
 
 
+@pytest.mark.spec("GC-ACP-221")
 async def test_a_reader_of_the_present_does_not_wait_for_the_past_to_be_read() -> None:
     table = Table(5 * PAGE)
     async with running(table) as bus:
@@ -189,6 +217,134 @@ async def test_a_reader_of_the_present_does_not_wait_for_the_past_to_be_read() -
                     await reader.wait()
             assert [one.event_id for one in page] == [head]
             assert len(table.reads) <= 2
+
+
+@pytest.mark.spec("GC-ACP-221")
+async def test_the_ring_is_bounded_and_older_events_come_from_the_table() -> None:
+    table = Table()
+    async with running(table) as bus, asyncio.timeout(30):
+        with bus.subscribe(lambda _: False) as reader:
+            last = table.commit(bus, 3 * RING)
+            cursor = 0
+            while cursor < last:
+                await reader.wait()
+                while page := await bus.after(cursor):
+                    cursor = page[-1].event_id
+            table.reads.clear()
+            assert (await bus.after(last - RING))[0].event_id == last - RING + 1
+            assert table.reads == []
+            assert (await bus.after(3))[0].event_id == 4
+            assert table.reads == [3]
+
+
+@pytest.mark.spec("GC-RUN-210")
+async def test_settling_waits_until_every_reader_has_taken_what_there_is_and_for_none_that_left() -> None:
+    table = Table()
+    taken: list[int] = []
+
+    async def read(bus: Bus) -> None:
+        with bus.subscribe(lambda _: False) as reader:
+            while True:
+                await reader.wait()
+                while page := await bus.after(taken[-1] if taken else 0):
+                    await settled()
+                    taken.extend(one.event_id for one in page)
+
+    async with running(table) as bus, asyncio.timeout(30), asyncio.TaskGroup() as group:
+        reading = group.create_task(read(bus))
+        await asyncio.sleep(0)
+        table.commit(bus, 3 * PAGE)
+        await bus.settle()
+        assert len(taken) == 3 * PAGE
+        with bus.subscribe(lambda _: False):
+            settling = group.create_task(bus.settle())
+            await settled()
+            assert not settling.done()
+        await settling
+        reading.cancel()
+
+
+@pytest.mark.spec("GC-PERF-206")
+async def test_who_follows_is_given_what_the_bus_has_read_and_never_reads_for_itself() -> None:
+    table = Table(10)
+    async with running(table) as bus, asyncio.timeout(30):
+        bus.start_at(10)
+        with bus.subscribe(lambda _: False) as reader:
+            await settled()
+            table.slow = 3
+            table.commit(bus, 5)
+            reads = len(table.reads)
+            assert await bus.followed(10) == []
+            assert len(table.reads) == reads
+            await reader.wait()
+            assert [one.event_id for one in await bus.followed(10)] == [11, 12, 13, 14, 15]
+            assert [one.event_id for one in await bus.followed(4, 3)] == [5, 6, 7], "older ones come from the table"
+            assert await bus.followed(15) == []
+
+
+@pytest.mark.spec("GC-ACP-221")
+async def test_who_follows_the_present_does_not_wait_for_the_past_to_be_read() -> None:
+    table = Table(50 * PAGE)
+    async with running(table) as bus, asyncio.timeout(30):
+        with bus.subscribe(lambda _: False) as reader:
+            assert await bus.followed(len(table.events)) == []
+            head = table.commit(bus)
+            while not (page := await bus.followed(head - 1)):
+                await reader.wait()
+            assert [one.event_id for one in page] == [head]
+            assert len(table.reads) <= 3
+
+
+@pytest.mark.spec("GC-PERF-206")
+async def test_what_is_told_is_encoded_once_for_all_and_kept_in_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bus_module, "ENCODED_BYTES", 100)
+    made: list[int] = []
+
+    def encode(told: Event) -> bytes:
+        made.append(told.event_id)
+        return b"x" * 30
+
+    bus = Bus(Table().read)
+    told = [event(number) for number in range(1, 6)]
+    with bus.subscribe(lambda _: False):
+        for _ in range(3):
+            for one in told[:3]:
+                assert bus.encoded.of(one, encode) == b"x" * 30
+        assert made == [1, 2, 3]
+        for one in (*told, told[4]):
+            bus.encoded.of(one, encode)
+        assert made == [1, 2, 3, 4, 5], "the oldest made room"
+        bus.encoded.of(told[0], encode)
+        assert made[5:] == [1]
+    bus.encoded.of(told[4], encode)
+    assert made[6:] == [5], "nothing is kept when nobody reads"
+
+
+@pytest.mark.spec("GC-PERF-206")
+async def test_many_readers_are_woken_for_many_commits_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bus_module, "PER_READER_S", 60.0)
+    table = Table()
+    woken = 0
+
+    async def read(bus: Bus) -> None:
+        nonlocal woken
+        with bus.subscribe(lambda _: False) as reader:
+            while True:
+                await reader.wait()
+                woken += 1
+
+    async with running(table) as bus, asyncio.timeout(30), asyncio.TaskGroup() as group:
+        reading = [group.create_task(read(bus)) for _ in range(100)]
+        await settled()
+        woken = 0
+        for _ in range(20):
+            table.commit(bus)
+            await settled()
+        assert woken == 100, "the first commit is told at once, the others together when they have had time"
+        assert [one.event_id for one in await bus.followed(0)] == [1]
+        assert len(await bus.after(1)) == 19, "who asks is told what there is"
+        for one in reading:
+            one.cancel()
 
 
 async def test_a_silent_bus_reads_nothing() -> None:

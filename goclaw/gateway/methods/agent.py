@@ -38,7 +38,7 @@ async def _stream(call: Call, params: AgentChat) -> dict[str, Any]:
 
 
 async def _abort(call: Call, params: TaskId) -> dict[str, Any]:
-    aborted, _ = await call.house.cancel(params.task_id, "aborted by the client")
+    aborted, *_ = await call.house.cancel(params.task_id, "aborted by the client")
     return {"aborted": aborted}
 
 

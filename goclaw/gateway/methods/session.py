@@ -12,7 +12,7 @@ from goclaw.gateway.methods.agent import chat
 from goclaw.gateway.methods.task import cursor_of
 from goclaw.gateway.rpc import Call, Later, Method
 from goclaw.gateway.shapes import event_object, session_object
-from goclaw.store import events, sessions
+from goclaw.store import events, removed, sessions
 from goclaw.store.sessions import Session
 from goclaw.wire.params import AgentChat, EventsRead, SessionCreate, SessionHistory, SessionId, SessionList, Subscribe
 
@@ -69,20 +69,28 @@ async def _subscribe(call: Call, params: Subscribe) -> Later:
     cursor = head if params.from_event_id == "latest" else params.from_event_id
     await _check_cursor(call, params, cursor, head)
     async with call.waiting():
-        reached, sent = await call.connection.replay(params.session_id, cursor)
-    answer = {"subscribed": True, "replayed": sent, "latest_event_id": reached}
-    return Later(answer, lambda: call.connection.join(params.session_id, reached))
+        subscribed, sent = await call.connection.replay(params.session_id, cursor)
+        try:
+            # Retention may have taken something away in the middle of a long replay.
+            await _check_cursor(call, params, cursor, head)
+        except ReplayGap:
+            call.connection.leave(params.session_id)
+            raise
+    answer = {"subscribed": True, "replayed": sent, "latest_event_id": subscribed.cursor}
+    return Later(answer, lambda: call.connection.join(subscribed))
 
 
 async def _check_cursor(call: Call, params: Subscribe, cursor: int, head: int) -> None:
+    """Refuse a cursor behind which an event may be missing, or that is none of this log. 0 is always one."""
     wrong_log = params.log_id is not None and params.log_id != call.house.identity.log_id
-    if not wrong_log and 0 <= cursor <= head:
+    floor = await call.house.database.read(removed.floor)
+    if not wrong_log and (cursor == 0 or floor <= cursor <= head):
         return
-    oldest = await call.house.database.read(events.oldest)
+    # Behind the floor nothing is missing; what is kept below it (tasks that are not over) is read from 0.
     raise ReplayGap(
         "the cursor belongs to another log" if wrong_log else "the cursor lies outside the events that are kept",
-        oldest_event_id=oldest,
-        resume_from=max(oldest - 1, 0),
+        oldest_event_id=await call.house.database.read(events.oldest),
+        resume_from=floor,
     )
 
 

@@ -6,11 +6,12 @@ from typing import Any
 
 from goclaw.core.intake import complete
 from goclaw.core.task import NewTask, Task, TaskState
-from goclaw.errors import BadRequest, Conflict, NotFound
+from goclaw.errors import BadRequest, NotFound
 from goclaw.gateway.house import SubmittedTask
 from goclaw.gateway.rpc import Call, Method
 from goclaw.gateway.shapes import event_object, task_object
 from goclaw.store import events, steps, tasks
+from goclaw.store.holds import NOTHING, Holds, holds
 from goclaw.store.tasks import TaskFilter
 from goclaw.wire.params import (
     TaskCancel,
@@ -19,6 +20,7 @@ from goclaw.wire.params import (
     TaskId,
     TaskList,
     TaskResolve,
+    TaskSnooze,
     TaskSubmit,
     TaskSubmitMany,
     TaskWait,
@@ -26,7 +28,8 @@ from goclaw.wire.params import (
 
 MAX_BATCH = 1_000
 MAX_PAGE = 500
-RETRY_BATCH = 10_000
+RESTING = (TaskState.FAILED, TaskState.CANCELED, TaskState.DEAD_LETTER)
+"""What can be put back."""
 
 
 def new_task(params: TaskSubmit) -> NewTask:
@@ -43,6 +46,8 @@ def new_task(params: TaskSubmit) -> NewTask:
             deadline_ms=params.deadline_ms,
             max_attempts=params.max_attempts,
             timeout_ms=params.timeout_ms,
+            concurrency_key=params.concurrency_key,
+            unique_key=params.unique_key,
         )
     )
 
@@ -60,8 +65,11 @@ def submitted(done: SubmittedTask) -> dict[str, Any]:
 
 async def shown(call: Call, task: Task) -> dict[str, Any]:
     """The task with its derived wait_reason."""
-    pauses = await call.house.database.read(tasks.pauses) if task.state is TaskState.QUEUED else []
-    return task_object(task, pauses)
+    return task_object(task, await _holds(call) if task.state is TaskState.QUEUED else NOTHING)
+
+
+async def _holds(call: Call) -> Holds:
+    return await call.house.database.read(holds, call.house.clock.wall())
 
 
 async def _submit(call: Call, params: TaskSubmit) -> dict[str, Any]:
@@ -76,18 +84,22 @@ async def _submit_many(call: Call, params: TaskSubmitMany) -> dict[str, Any]:
 
 
 async def _get(call: Call, params: TaskId) -> dict[str, Any]:
-    return await shown(call, await _find(call, params.task_id))
+    return await shown(call, await find_task(call, params.task_id))
 
 
 async def _list(call: Call, params: TaskList) -> dict[str, Any]:
-    if not 1 <= params.limit <= MAX_PAGE:
+    return await page_of(call, _filter(params), params.limit, params.cursor)
+
+
+async def page_of(call: Call, where: TaskFilter, limit: int, cursor: str | None) -> dict[str, Any]:
+    """A page of tasks, newest first. Raises BadRequest."""
+    if not 1 <= limit <= MAX_PAGE:
         raise BadRequest(f"limit is from 1 to {MAX_PAGE}", field="limit")
-    where = _filter(params)
-    found = await call.house.database.read(tasks.page, where, params.limit + 1, cursor_of(params.cursor))
-    pauses = await call.house.database.read(tasks.pauses)
-    page: dict[str, Any] = {"tasks": [task_object(task, pauses) for task in found[: params.limit]]}
-    if len(found) > params.limit:
-        page["next_cursor"] = str(found[params.limit - 1].key)
+    found = await call.house.database.read(tasks.page, where, limit + 1, cursor_of(cursor))
+    held = await _holds(call)
+    page: dict[str, Any] = {"tasks": [task_object(task, held) for task in found[:limit]]}
+    if len(found) > limit:
+        page["next_cursor"] = str(found[limit - 1].key)
     return page
 
 
@@ -99,8 +111,13 @@ async def _wait(call: Call, params: TaskWait) -> dict[str, Any]:
 
 
 async def _cancel(call: Call, params: TaskCancel) -> dict[str, Any]:
-    canceled, state = await call.house.cancel(params.task_id, params.reason)
-    return {"canceled": canceled, "state": state}
+    canceled, state, below = await call.house.cancel(params.task_id, params.reason)
+    answer: dict[str, Any] = {"canceled": canceled, "state": state}
+    return answer | {"descendants": below} if below else answer
+
+
+async def _snooze(call: Call, params: TaskSnooze) -> dict[str, Any]:
+    return await shown(call, await call.house.tasks.snooze(params.task_id, params.delay_ms))
 
 
 async def _retry(call: Call, params: TaskId) -> dict[str, Any]:
@@ -109,35 +126,27 @@ async def _retry(call: Call, params: TaskId) -> dict[str, Any]:
 
 async def _retry_many(call: Call, params: TaskFilters) -> dict[str, Any]:
     where = _filter(params)
-    if where == TaskFilter():
-        raise BadRequest("name at least one filter: state, kind, session_id, agent_id or since")
-    count, cursor = 0, None
-    while count < RETRY_BATCH:
-        page = await call.house.database.read(tasks.page, where, MAX_PAGE, cursor)
-        if not page:
-            break
-        cursor = page[-1].key
-        for task in page:
-            if task.state in (TaskState.FAILED, TaskState.DEAD_LETTER, TaskState.CANCELED):
-                count += await _redriven(call, task.id)
-    return {"count": count}
-
-
-async def _redriven(call: Call, task_id: str) -> bool:
-    try:
-        await call.house.tasks.redrive(task_id)
-    except Conflict:
-        return False
-    return True
+    if (params.task_ids is not None) == (where != TaskFilter()):
+        raise BadRequest("name either task_ids or at least one filter: state, kind, session_id, agent_id, since")
+    if params.task_ids is not None:
+        if not 1 <= len(params.task_ids) <= MAX_BATCH:
+            raise BadRequest(f"task_ids holds 1 to {MAX_BATCH} ids", field="task_ids")
+        done = await call.house.tasks.redrive_listed(params.task_ids)
+    else:
+        if where.state not in (None, *RESTING):
+            raise BadRequest(f"{where.state} tasks cannot be retried; {', '.join(RESTING)} ones can", field="state")
+        done = await call.house.tasks.redrive_all(where)
+    refused = [{"task_id": one.task_id, "code": one.code, "message": one.message} for one in done.refused]
+    return {"count": done.count, "skipped": done.skipped, "refused": refused}
 
 
 async def _steps(call: Call, params: TaskId) -> dict[str, Any]:
-    await _find(call, params.task_id)
+    await find_task(call, params.task_id)
     return {"steps": await call.house.database.read(steps.listed, params.task_id)}
 
 
 async def _events(call: Call, params: TaskEvents) -> dict[str, Any]:
-    await _find(call, params.task_id)
+    await find_task(call, params.task_id)
     found = await call.house.database.read(events.read_task, params.task_id, params.from_event_id)
     return {"events": [event_object(event) for event in found]}
 
@@ -152,7 +161,8 @@ async def _resolve(call: Call, params: TaskResolve) -> dict[str, Any]:
     return await shown(call, done)
 
 
-async def _find(call: Call, task_id: str) -> Task:
+async def find_task(call: Call, task_id: str) -> Task:
+    """One task. Raises NotFound."""
     stored = await call.house.database.read(tasks.by_id, task_id)
     if stored is None:
         raise NotFound(f"there is no task {task_id}", task_id=task_id)
@@ -160,14 +170,19 @@ async def _find(call: Call, task_id: str) -> Task:
 
 
 def _filter(params: TaskList | TaskFilters) -> TaskFilter:
-    state = None
-    if params.state is not None:
-        if params.state not in set(TaskState):
-            raise BadRequest(f"state is one of {', '.join(TaskState)}", field="state")
-        state = TaskState(params.state)
+    state = state_of(params.state)
     return TaskFilter(
         state=state, kind=params.kind, session_id=params.session_id, agent_id=params.agent_id, since=params.since
     )
+
+
+def state_of(name: str | None) -> TaskState | None:
+    """A state by its name. Raises BadRequest."""
+    if name is None:
+        return None
+    if name not in set(TaskState):
+        raise BadRequest(f"state is one of {', '.join(TaskState)}", field="state")
+    return TaskState(name)
 
 
 def cursor_of(text: str | None) -> int | None:
@@ -186,6 +201,7 @@ TABLE = (
     Method("task.list", TaskList, "acp.read", _list),
     Method("task.wait", TaskWait, "acp.read", _wait),
     Method("task.cancel", TaskCancel, "acp.mutate", _cancel),
+    Method("task.snooze", TaskSnooze, "acp.mutate", _snooze),
     Method("task.retry", TaskId, "acp.mutate", _retry),
     Method("task.retry_many", TaskFilters, "acp.mutate", _retry_many),
     Method("task.steps", TaskId, "acp.read", _steps),

@@ -21,7 +21,7 @@ from goclaw.core.tool import Ready, ToolOutput
 from goclaw.db.database import Database
 from goclaw.errors import Conflict, GoclawError, NoProvider, ProviderUnavailable
 from goclaw.kernel.attempt import LiveAttempt
-from goclaw.kernel.operations import Claimed
+from goclaw.kernel.claiming import Claimed
 from goclaw.kernel.queue import Queue
 from goclaw.store import sessions, steps
 from tests.fakes import ScriptedProvider, Step, calls, says

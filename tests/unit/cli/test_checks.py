@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from goclaw.clock import SystemClock
+from goclaw.store import meta
+from tests.scratch import commit, reopen
 from tests.unit.cli.conftest import Goclaw
+from tests.unit.store.test_integrity import filled, hurt
 
 
 def _private(home: Path) -> None:
@@ -52,8 +56,8 @@ async def test_an_empty_home_passes_with_warnings(goclaw: Goclaw, monkeypatch: p
     assert code == 0
     assert {name for name, check in checks.items() if check["status"] == "fail"} == set()
     assert set(checks) >= {
-        "python", "sqlite", "home", "disk", "token", "config", "policy", "providers", "wasmtime", "bubblewrap",
-        "daemon", "port",
+        "python", "sqlite", "home", "disk", "database", "starts", "token", "config", "policy", "providers",
+        "wasmtime", "bubblewrap", "daemon", "port",
     }  # fmt: skip
     assert checks["daemon"]["status"] == "warn"
     assert all(set(check) == {"name", "status", "detail", "fix"} for check in checks.values())
@@ -101,3 +105,27 @@ async def test_a_key_in_the_environment_is_a_provider(goclaw: Goclaw, monkeypatc
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-not-a-key")
     _, checks = await _doctor(goclaw)
     assert (checks["providers"]["status"], checks["providers"]["detail"]) == ("ok", "anthropic")
+
+
+@pytest.mark.spec("GC-REL-206")
+async def test_a_damaged_database_fails_with_a_way_out(goclaw: Goclaw, home: Path) -> None:
+    filled(home / "goclaw.db")
+    _, checks = await _doctor(goclaw)
+    assert (checks["database"]["status"], "checked and whole" in checks["database"]["detail"]) == ("warn", True)
+    hurt(home / "goclaw.db")
+    code, checks = await _doctor(goclaw)
+    assert (code, checks["database"]["status"]) == (1, "fail")
+    assert "goclaw backup restore" in checks["database"]["fix"]
+
+
+@pytest.mark.spec("GC-REL-211")
+async def test_a_crash_loop_is_seen_also_when_nobody_serves(goclaw: Goclaw, home: Path) -> None:
+    filled(home / "goclaw.db", closed=True)
+    _, checks = await _doctor(goclaw)
+    assert (checks["starts"]["status"], checks["database"]["status"]) == ("ok", "ok")
+    conn = reopen(home / "goclaw.db")
+    for _ in range(4):
+        commit(conn, meta.open_log, "log", SystemClock().wall())
+    conn.close()
+    _, checks = await _doctor(goclaw)
+    assert (checks["starts"]["status"], "3 unclean stops" in checks["starts"]["detail"]) == ("warn", True)

@@ -124,7 +124,7 @@ async def test_a_wrong_token_is_exit_code_4(
 
 
 async def test_retry_wants_one_task_or_all_with_a_filter(goclaw: Goclaw, daemon: FakeDaemon) -> None:
-    _answers(daemon, "task.retry_many", {"count": 2})
+    _answers(daemon, "task.retry_many", {"count": 2, "skipped": 0, "refused": []})
     assert (await goclaw("task", "retry")).code == 2
     assert (await goclaw("task", "retry", "--all")).code == 2
     assert (await goclaw("task", "retry", "t", "--all", "--kind", "noop")).code == 2

@@ -271,7 +271,7 @@ def test_the_starter_sets_nothing_and_everything_it_shows_would_load(home: Home)
     assert problems(home, CONFIG) == []
     bare = Home(home.root / "none")
     assert load_settings(home, {}).redacted() == load_settings(bare, {}).redacted()
-    shown = re.sub(r"(?m)^# (?=[a-z_]+: |providers:|agents:|schedules:|  )", "", CONFIG)
+    shown = re.sub(r"(?m)^# (?=[a-z_]+: |providers:|agents:|schedules:|retention:|  )", "", CONFIG)
     assert "bind_addr: 127.0.0.1:18789" in shown.splitlines()[4]
     assert problems(home, shown, ANTHROPIC_API_KEY="k") == []
     settings = load_settings(home, {"ANTHROPIC_API_KEY": "k"})
@@ -291,3 +291,15 @@ def test_the_starter_pages_leave_a_soul_and_no_conventions(home: Home) -> None:
 def test_a_problem_reads_as_one_line() -> None:
     assert str(Problem("config.yaml line 3", "a.b", "is wrong")) == "config.yaml line 3: a.b is wrong"
     assert str(Problem(".env", "", "is wrong")) == ".env: is wrong"
+
+
+@pytest.mark.spec("GC-DATA-319")
+def test_how_long_what_is_kept_is_read_with_forever_and_its_bounds(home: Home) -> None:
+    page = "retention:\n  tasks: {days: forever, rows: 10}\n  sessions: {days: 30}\n  audit: {days: 0}\n"
+    assert problems(home, page) == []
+    rules = load_settings(home, {}).retention
+    assert (rules.tasks.days, rules.tasks.rows, rules.sessions.days, rules.audit.days) == (0, 10, 30, 0)
+    assert (rules.events.days, rules.audit.rows) == (90, 1_000_000)
+    for wrong in ("-1", "36501", "soon", "1.5", "true"):
+        assert problems(home, f"retention: {{tasks: {{days: {wrong}}}}}") != []
+    assert "did you mean tasks" in str(problems(home, "retention: {task: {days: 1}}"))

@@ -20,13 +20,19 @@ class Told:
     def __init__(self) -> None:
         self.events: list[tuple[str, Any]] = []
         self.given_up: list[GoclawError] = []
+        self.judged: list[str] = []
+
+    def judge(self, error: BaseException) -> None:
+        self.judged.append(str(error))
 
     def emit(self, event_type: str, payload: Any, *, task_id: str | None = None, session_id: str | None = None) -> None:
         self.events.append((event_type, payload))
 
 
 def _supervisor(clock: FakeClock, told: Told) -> Supervisor:
-    return Supervisor(clock, get_logger("test"), told.emit, told.given_up.append)
+    return Supervisor(
+        clock, get_logger("test"), told.emit, told.given_up.append, lambda one: told.judged.append(str(one))
+    )
 
 
 @pytest.mark.spec("GC-RUN-020")
@@ -57,3 +63,17 @@ async def test_a_part_that_is_needed_ends_the_daemon() -> None:
 
     await _supervisor(FakeClock(), told).need("workers", part)
     assert [error.message for error in told.given_up] == ["workers failed: ValueError"]
+
+
+@pytest.mark.spec("GC-REL-208")
+async def test_every_failure_is_judged_for_one_that_must_not_be_outlived() -> None:
+    clock, told = FakeClock(), Told()
+
+    async def part() -> None:
+        raise ValueError("damaged")
+
+    running = asyncio.get_running_loop().create_task(_supervisor(clock, told).keep("part", part))
+    await clock.asleep()
+    running.cancel()
+    await _supervisor(clock, told).need("workers", part)
+    assert told.judged == ["damaged", "damaged"]

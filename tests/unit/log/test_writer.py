@@ -91,6 +91,19 @@ def test_a_stopped_terminal_holds_nobody_up_and_what_is_dropped_is_counted(
     assert sink.written == [*({"n": number} for number in range(6)), {"lost": 14}, {"n": 99}]
 
 
+def test_entries_that_are_gathered_are_written_together_and_a_close_does_not_wait_for_more() -> None:
+    class Counting(Gathering):
+        def write(self, entries: Sequence[Entry]) -> None:
+            super().write([{"together": len(entries)}])
+
+    sink = Counting()
+    writer = LineWriter(notice, sink, gather_s=60.0)
+    for number in range(3):
+        writer.put({"n": number})
+    writer.close()
+    assert sink.written == [{"together": 3}]
+
+
 def test_one_broken_sink_does_not_hurt_another() -> None:
     good, bad = Gathering(), Gathering()
     bad.broken = True

@@ -118,6 +118,19 @@ def test_json_values_are_redacted_whole_names_included() -> None:
     assert "leaf" not in json.dumps(redact.json(deep))
 
 
+_KEY = "sk-" + "a" * 24
+_PIECES = st.sampled_from(["plain", SECRET, f"x {_KEY} y", "sk-", "a" * 24, "https://u:", "p@h", "Bearer ", "b" * 20])
+
+
+@pytest.mark.spec("GC-SEC-003")
+@given(pieces=st.lists(st.tuples(_PIECES, _PIECES), max_size=5))
+def test_a_json_value_is_redacted_text_by_text_whatever_stands_beside_it(pieces: list[tuple[str, str]]) -> None:
+    redact = Redactor(SECRET)
+    value = {name: [text, {text: name}, len(text)] for name, text in pieces}
+    wanted = {redact(name): [redact(text), {redact(text): redact(name)}, len(text)] for name, text in pieces}
+    assert redact.json(value) == wanted
+
+
 @pytest.mark.parametrize(
     "text",
     ["sk-" * 30_000, "://" * 30_000, "://a:" * 20_000, "eyJ" + "a" * 100_000, "eyJaaaaaaaaaaaa.eyJ" * 5_000,

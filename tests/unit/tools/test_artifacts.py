@@ -63,3 +63,25 @@ async def test_a_large_artifact_is_never_cut_into_another_one(house: House) -> N
 async def test_an_unknown_or_malformed_artifact_is_an_error_the_model_sees(house: House) -> None:
     assert (await house.call("read_artifact", artifact="0" * 64)).code == "TOOL_FAILED"
     assert (await house.call("read_artifact", artifact="../x")).code == "BAD_ARGUMENTS"
+
+
+@pytest.mark.spec("GC-DATA-318")
+async def test_only_what_is_old_is_listed_and_removed(house: House) -> None:
+    old, young = await house.artifacts.put(b"old"), await house.artifacts.put(b"young")
+    folder = house.home / "artifacts"
+    (folder / "notes.txt").write_text("not ours")
+    os.utime(folder / old, (1, 1))
+    assert await house.artifacts.older(2_000) == {old}
+    assert await house.artifacts.remove([old, young, "ab" * 32], 2_000) == 1
+    assert sorted(os.listdir(folder)) == sorted([young, "notes.txt"])
+    assert await house.artifacts.get(young) == b"young"
+
+
+@pytest.mark.spec("GC-DATA-318")
+async def test_what_is_stored_again_before_it_is_removed_stays(house: House) -> None:
+    name = await house.artifacts.put(b"again")
+    os.utime(house.home / "artifacts" / name, (1, 1))
+    assert await house.artifacts.older(2_000) == {name}
+    assert await house.artifacts.put(b"again") == name
+    assert await house.artifacts.remove([name], 2_000) == 0
+    assert await house.artifacts.get(name) == b"again"
