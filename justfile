@@ -63,9 +63,33 @@ lock *arguments:
 bench *arguments:
     ./install.sh run bench "$@"
 
-# kill -9 under load at random moments, then compare the books: `just drill-kill --rounds 200 --seed 7`
+# the queue as a library beside its ceiling and its peers (docs/performance.md): `just bench-kernel --short`
+bench-kernel *arguments:
+    .venv/bin/python -m benchmarks.kernel "$@"
+
+# kill -9, at random under load or (--points) at every write and sync: `just drill-kill --rounds 200 --seed 7`
 drill-kill *arguments:
     .venv/bin/python -m tests.system.drill_kill "$@"
+
+# power cuts on a disk that forgets what was not synced: `just drill-powercut --rounds 100`
+drill-powercut *arguments:
+    .venv/bin/python -m tests.system.drill_powercut "$@"
+
+# a disk that fails at its Nth call, and one that is full: `just drill-io --rounds 40`
+drill-io *arguments:
+    .venv/bin/python -m tests.system.drill_io "$@"
+
+# clocks that jump by 25 hours, machines that sleep: `just drill-clock --rounds 40`
+drill-clock *arguments:
+    .venv/bin/python -m tests.system.drill_clock "$@"
+
+# mixed load for minutes to hours; nothing may grow: `just drill-soak --minutes 60`
+drill-soak *arguments:
+    .venv/bin/python -m tests.system.drill_soak "$@"
+
+# two daemons on one home, workers that come back from the dead: `just drill-race --rounds 40`
+drill-race *arguments:
+    .venv/bin/python -m tests.system.drill_race "$@"
 
 # real work in a throw-away home, killed in the middle, shown in a table
 demo:

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Write the three lock files again. Needs uv (https://docs.astral.sh/uv); nothing else in the project does.
+# Write the four lock files again. Needs uv (https://docs.astral.sh/uv); nothing else in the project does.
 #
 #   scripts/lock.sh             keep the versions that are locked, add and remove what pyproject.toml changed
 #   scripts/lock.sh --upgrade   take the newest versions that pyproject.toml allows
 #
-# Runtime first; the other two must agree with it, so what is tested is what is shipped.
+# Runtime first; the others must agree with it, so what is tested is what is shipped.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -25,3 +25,4 @@ lock requirements.lock "What goclaw runs with" "$@" pyproject.toml
 lock requirements-build.lock "What builds the wheel" "$@" --constraint requirements.lock --group build
 lock requirements-dev.lock "What goclaw runs and is tested with" "$@" --constraint requirements.lock \
     --constraint requirements-build.lock --group dev pyproject.toml
+lock requirements-bench.lock "What goclaw is measured beside" "$@" --constraint requirements.lock --group bench

@@ -143,7 +143,8 @@ async def test_a_cancel_that_was_asked_for_before_a_kill_holds_after_it(tmp_path
     with RunningDaemon(home) as daemon:
         async with speak(daemon) as client:
             made = (await client.ask("task.submit", kind="noop", payload={}, delay_ms=600_000))["task_id"]
-            assert await client.ask("task.cancel", task_id=made) == {"canceled": True, "state": "CANCELED"}
+            canceled = await client.ask("task.cancel", task_id=made)
+            assert (canceled["canceled"], canceled["state"]) == (True, "CANCELED")
         daemon.kill()
     with RunningDaemon(home) as daemon:
         assert daemon.call("task.get", task_id=made)["state"] == "CANCELED"
