@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
+
+from goclaw.core.canonical import canonical_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +27,23 @@ class Event:
     created_at: int
 
 
+class Said(NamedTuple):
+    """The payload of an event, already as canonical JSON with its SHA-256: for what many events say alike."""
+
+    text: str
+    digest: bytes
+
+
+@lru_cache(maxsize=1_024)
+def said(**fields: str | int | None) -> Said | None:
+    """A payload of a few plain fields; those that are None are left out, and without any there is none."""
+    given = {name: value for name, value in fields.items() if value is not None}
+    if not given:
+        return None
+    text = canonical_json(given)
+    return Said(text, hashlib.sha256(text.encode()).digest())
+
+
 class NewEvent(NamedTuple):
     """An event about to be appended, in the store's own integer keys."""
 
@@ -32,7 +53,7 @@ class NewEvent(NamedTuple):
     state_from: str | None = None
     state_to: str | None = None
     token: int | None = None
-    payload: Mapping[str, Any] = {}
+    payload: Mapping[str, Any] | Said | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -76,44 +76,40 @@ class Database:
             await asyncio.to_thread(_close, self._conn)
         self._wal.close()
 
-    async def write(self, function: Transaction[P, T], *args: P.args, **none: P.kwargs) -> T:
-        """Run `function(conn, *args)` in a transaction of the writer; return after it is durable.
+    def write(self, function: Transaction[P, T], *args: P.args, **none: P.kwargs) -> asyncio.Future[T]:
+        """Run `function(conn, *args)` in a transaction of the writer; what it returns, when it is durable.
 
         It has a savepoint of its own: if it raises, only its own changes are undone and the exception comes here.
         """
-        result: T = await self._writing().submit(function, args, isolated=True)
-        return result
+        return self._writing().submit(function, args, isolated=True)
 
-    async def apply(self, function: Transaction[P, T], *args: P.args, **none: P.kwargs) -> T:
+    def apply(self, function: Transaction[P, T], *args: P.args, **none: P.kwargs) -> asyncio.Future[T]:
         """As `write`, without a savepoint: for the kernel's own operations, which refuse by value and do not raise."""
-        result: T = await self._writing().submit(function, args, isolated=False)
-        return result
+        return self._writing().submit(function, args, isolated=False)
 
-    async def share(
+    def share(
         self,
         function: Callable[[sqlite3.Connection, Sequence[T]], Sequence[R | GoclawError]],
         item: T,
         size: int = 0,
-    ) -> R:
+    ) -> asyncio.Future[R]:
         """Run `function(conn, items)` once for `item` and what its neighbours in the queue bring to the same function.
 
         It answers with a result or a refusal for each, in order; it raises only when it is broken, and then each item
         is tried by itself. `size` is about how many bytes the item brings. Durable when it returns.
         """
-        result: R = await self._writing().share(function, item, size)
-        return result
+        return self._writing().share(function, item, size)
 
     def post(self, function: Transaction[P, T], *args: P.args, **none: P.kwargs) -> None:
         """Queue a write and go on. It commits no later than any write queued after it."""
         self._writing().post(function, args)
 
-    async def alone(self, function: Transaction[P, T], *args: P.args, **none: P.kwargs) -> T:
+    def alone(self, function: Transaction[P, T], *args: P.args, **none: P.kwargs) -> asyncio.Future[T]:
         """Run `function(conn, *args)` on the writer outside of any transaction, everybody else waiting: for VACUUM.
 
         Raises StoreFull, or sqlite3.OperationalError where the file is locked; nothing is changed then.
         """
-        result: T = await self._writing().alone(function, args)
-        return result
+        return self._writing().alone(function, args)
 
     async def read(self, function: Transaction[P, T], *args: P.args, **none: P.kwargs) -> T:
         """Run `function(conn, *args)` on a read-only connection, in one snapshot."""

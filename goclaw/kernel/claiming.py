@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from goclaw.core.event import NewEvent
+from goclaw.core.event import NewEvent, said
 from goclaw.core.settle import DEATHS_UNTIL_ALONE
 from goclaw.core.step import Step
 from goclaw.core.task import TURN_KINDS, Task, TaskState
@@ -96,7 +96,7 @@ def _start(conn: Connection, keys: Sequence[int], holder: Holder, now: Now) -> l
     told: list[NewEvent] = []
     for stored in started:
         task, session = stored.task, stored.session_key
-        token, attempt = task.lease_token, {"attempt": task.attempt}
+        token, attempt = task.lease_token, said(attempt=task.attempt)
         told.append(NewEvent("task.claimed", task.key, session, _S.QUEUED, _S.CLAIMED, token, attempt))
         told.append(NewEvent("task.running", task.key, session, _S.CLAIMED, _S.RUNNING, token))
     events.append(conn, told, now.wall)

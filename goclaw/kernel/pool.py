@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from goclaw.core.agent import Agent
@@ -40,10 +40,24 @@ class _Live:
 
     claimed: Claimed
     worker: asyncio.Task[None]
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    over: bool = False
+    watched: asyncio.Event | None = None
     why: Interruption | None = None
     handling: bool = False
     struck: bool = False
+
+    async def until_ended(self) -> None:
+        """Return when the attempt is settled."""
+        if self.watched is None:
+            self.watched = asyncio.Event()
+        if not self.over:
+            await self.watched.wait()
+
+    def end(self) -> None:
+        """The attempt is settled."""
+        self.over = True
+        if self.watched is not None:
+            self.watched.set()
 
     def interrupt(self, why: Interruption) -> None:
         """Cancel the handler, once; the worker itself goes on to settle."""
@@ -133,7 +147,7 @@ class Pool:
         for live in running:
             live.interrupt("cancel")
         for live in running:
-            await live.ended.wait()
+            await live.until_ended()
         if task.state in HELD:
             task = await self._queue.get(task_id)
         return task.state is TaskState.CANCELED, task.state, asked.below
@@ -213,7 +227,7 @@ class Pool:
             return None
         finally:
             del self._live[stored.task.lease_token]
-            live.ended.set()
+            live.end()
 
     async def _store_in_any_case(self, stored: Stored, outcome: Outcome) -> Claimed | None:
         """An outcome that the store does not take (it is no JSON, or does not fit the journal) becomes a failure."""

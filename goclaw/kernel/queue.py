@@ -6,12 +6,10 @@ Every method returns after a synchronous=FULL commit. `ring` is called on the lo
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from goclaw.clock import new_id
-from goclaw.core import intake
-from goclaw.core.agent import DEFAULT_AGENT, Agent
+from goclaw.core.agent import Agent
 from goclaw.core.outcome import Outcome
 from goclaw.core.ports import Clock
 from goclaw.core.step import JournalEntry, Step
@@ -21,7 +19,7 @@ from goclaw.errors import ShuttingDown
 from goclaw.kernel import claiming, operations, submission, upkeep
 from goclaw.kernel.claiming import Claimed, Holder, Now
 from goclaw.kernel.operations import CancelAsked, Ended
-from goclaw.kernel.submission import Submitted, Wish
+from goclaw.kernel.submission import Submitted
 from goclaw.kernel.upkeep import Redriven, TimerRound
 from goclaw.store import events, resting, tasks
 from goclaw.store.tasks import Stored, TaskFilter
@@ -82,12 +80,8 @@ class Queue:
         """Store one task. Raises BadRequest, TooLarge, NotFound, Conflict, Saturated or ShuttingDown; then nothing
         is stored."""
         self._check_open()
-        prepared = intake.prepare(new)
-        if new.agent_id is None and new.session_id is None:
-            # Nobody else could be meant.
-            prepared = prepared._replace(new=replace(new, agent_id=DEFAULT_AGENT))
-        wish = Wish(prepared, new_id(self._clock), self._bounds(), self._clock.wall())
-        done = await self._database.share(submission.submit_shared, wish, len(prepared.payload))
+        wish = submission.as_wish(new, new_id(self._clock), self._bounds(), self._clock.wall())
+        done = await self._database.share(submission.submit_shared, wish, len(wish.prepared.payload))
         self._after_submit([done])
         return done
 

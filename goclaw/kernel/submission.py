@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from goclaw.core import intake
 from goclaw.core.agent import DEFAULT_AGENT
-from goclaw.core.event import NewEvent
+from goclaw.core.event import NewEvent, said
 from goclaw.core.intake import Prepared
 from goclaw.core.settle import static_rank
 from goclaw.core.task import TURN_KINDS, NewTask, Task, TaskState
@@ -36,12 +35,14 @@ class Submitted(NamedTuple):
 
 
 class Wish(NamedTuple):
-    """A submission on its way to the writer. `bounds` are the known agents with their longest queues."""
+    """A submission on its way to the writer. `bounds` are the known agents with their longest queues; `agent_id` is
+    None until somebody has looked whose session it is."""
 
     prepared: Prepared
     task_id: str
     bounds: Mapping[str, int]
     now: int
+    agent_id: str | None
 
     @property
     def new(self) -> NewTask:
@@ -55,10 +56,15 @@ class Wish(NamedTuple):
         return (
             new.session_id is None
             and new.kind not in TURN_KINDS
-            and new.agent_id is not None
-            and new.agent_id in self.bounds
-            and not (new.idempotency_key or new.parent_task_id or new.concurrency_key or new.unique_key)
+            and self.agent_id in self.bounds
+            and not (new.parent_task_id or new.concurrency_key or new.unique_key)
         )
+
+
+def as_wish(new: NewTask, task_id: str, bounds: Mapping[str, int], now: int) -> Wish:
+    """`new` on its way to the writer. Raises BadRequest or TooLarge, naming the field."""
+    agent_id = DEFAULT_AGENT if new.agent_id is None and new.session_id is None else new.agent_id
+    return Wish(intake.prepare(new), task_id, bounds, now, agent_id)
 
 
 def submit(conn: Connection, new: NewTask, task_id: str, bounds: Mapping[str, int], now: int) -> Submitted:
@@ -67,7 +73,7 @@ def submit(conn: Connection, new: NewTask, task_id: str, bounds: Mapping[str, in
     Raises BadRequest, TooLarge, Conflict, NotFound or Saturated, having written nothing that its savepoint would not
     undo.
     """
-    return _submit_one(conn, Wish(intake.prepare(new), task_id, bounds, now))
+    return _submit_one(conn, as_wish(new, task_id, bounds, now))
 
 
 def submit_many(
@@ -77,8 +83,8 @@ def submit_many(
     wishes = []
     for index, (new, task_id) in enumerate(news):
         with _of(index):
-            wishes.append(Wish(intake.prepare(new), task_id, bounds, now))
-    if all(wish.is_plain for wish in wishes):
+            wishes.append(as_wish(new, task_id, bounds, now))
+    if _plain_run(wishes, 0) == len(wishes):
         done = _submit_plain(conn, wishes)
     else:
         done = []
@@ -107,9 +113,7 @@ def submit_shared(conn: Connection, wishes: Sequence[Wish]) -> list[Submitted | 
     answers: list[Submitted | GoclawError] = []
     start = 0
     while start < len(wishes):
-        end = start
-        while end < len(wishes) and wishes[end].is_plain:
-            end += 1
+        end = _plain_run(wishes, start)
         if end > start:
             answers += _submit_plain(conn, wishes[start:end])
         else:
@@ -117,6 +121,18 @@ def submit_shared(conn: Connection, wishes: Sequence[Wish]) -> list[Submitted | 
             answers.append(_submit_guarded(conn, wishes[start]))
         start = end
     return answers
+
+
+def _plain_run(wishes: Sequence[Wish], start: int) -> int:
+    """Where a run of plain wishes from `start` on ends: no two of it have the same idempotency key."""
+    keys: set[str] = set()
+    for index in range(start, len(wishes)):
+        key = wishes[index].new.idempotency_key
+        if not wishes[index].is_plain or key in keys:
+            return index
+        if key is not None:
+            keys.add(key)
+    return len(wishes)
 
 
 def _submit_guarded(conn: Connection, wish: Wish) -> Submitted | GoclawError:
@@ -137,7 +153,10 @@ def _submit_plain(conn: Connection, wishes: Sequence[Wish]) -> list[Submitted | 
     answers: list[Submitted | GoclawError | None] = []
     rows: list[tuple[NewTask, Placement, str]] = []
     for wish in wishes:
-        new, agent_id = wish.new, wish.new.agent_id or ""
+        new, agent_id = wish.new, wish.agent_id or ""
+        if new.idempotency_key is not None and (known := _answer_known(conn, wish)) is not None:
+            answers.append(known)
+            continue
         if agent_id not in depths:
             depths[agent_id] = tasks.depth(conn, agent_id)
         if depths[agent_id] >= wish.bounds[agent_id]:
@@ -145,12 +164,21 @@ def _submit_plain(conn: Connection, wishes: Sequence[Wish]) -> list[Submitted | 
             continue
         depths[agent_id] += 1
         answers.append(None)
-        rows.append((new, _placement(wish, None, None, None, "delay" if new.delay_ms else None), wish.prepared.payload))
+        at = _placement(wish, (agent_id, None), (None, None), None, "delay" if new.delay_ms else None)
+        rows.append((new, at, wish.prepared.payload))
     now = wishes[-1].now
     stored = tasks.insert_many(conn, rows, now) if rows else []
     events.append(conn, [_enqueued(one) for one in stored], now)
     fresh = iter(stored)
     return [Submitted(next(fresh).task, False) if answer is None else answer for answer in answers]
+
+
+def _answer_known(conn: Connection, wish: Wish) -> Submitted | GoclawError | None:
+    try:
+        known = _known(conn, wish)
+    except GoclawError as refusal:
+        return refusal
+    return None if known is None else Submitted(known, True)
 
 
 def _submit_one(conn: Connection, wish: Wish) -> Submitted:
@@ -164,7 +192,6 @@ def _submit_one(conn: Connection, wish: Wish) -> Submitted:
         raise _saturated(agent_id, wish.bounds)
     parent_key = _parent_key(conn, new)
     session_key = None if session_id is None else sessions.ensure(conn, session_id, agent_id, now).key
-    placed = replace(new, agent_id=agent_id, session_id=session_id)
     place, reason = None, "delay" if new.delay_ms else None
     if reason is None:
         if new.kind in TURN_KINDS:
@@ -172,8 +199,8 @@ def _submit_one(conn: Connection, wish: Wish) -> Submitted:
             place = events.head(conn) + 1
         last = (static_rank(now, new.priority), sessions.NEWEST)
         reason = admission.blocker(conn, session_key, place, new.concurrency_key, last)
-    at = _placement(wish, session_key, parent_key, place, reason)
-    (stored,) = tasks.insert_many(conn, [(placed, at, wish.prepared.payload)], now)
+    at = _placement(wish, (agent_id, session_id), (session_key, parent_key), place, reason)
+    (stored,) = tasks.insert_many(conn, [(new, at, wish.prepared.payload)], now)
     events.append(conn, [_enqueued(stored)], now)
     if new.messages and session_key is not None:
         sessions.add_messages(conn, session_key, stored.task.key, new.messages, now)
@@ -238,13 +265,18 @@ def _check_ancestor(ancestor: Task, new: NewTask, depth: int) -> None:
 
 
 def _placement(
-    wish: Wish, session_key: int | None, parent_key: int | None, place: int | None, wait_reason: str | None
+    wish: Wish,
+    whose: tuple[str, str | None],
+    keys: tuple[int | None, int | None],
+    place: int | None,
+    wait_reason: str | None,
 ) -> Placement:
+    """Where it stands: `whose` agent and session it is, and the keys of its session and its parent."""
     new, due = wish.new, wish.now + wish.new.delay_ms
     return Placement(
         wish.task_id,
-        session_key,
-        parent_key,
+        *whose,
+        *keys,
         wait_reason,
         place,
         static_rank(due, new.priority),
@@ -256,7 +288,5 @@ def _placement(
 
 def _enqueued(stored: Stored) -> NewEvent:
     task = stored.task
-    payload: dict[str, Any] = {"kind": task.kind, "agent_id": task.agent_id}
-    if task.wait_reason:
-        payload["wait_reason"] = task.wait_reason
+    payload = said(kind=task.kind, agent_id=task.agent_id, wait_reason=task.wait_reason)
     return NewEvent("task.enqueued", task.key, stored.session_key, None, TaskState.QUEUED, None, payload)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from goclaw.core.canonical import canonical_json
-from goclaw.core.event import Event, NewEvent
+from goclaw.core.event import Event, NewEvent, Said
 from goclaw.core.task import run_id
 from goclaw.db.queries import load_queries
 
@@ -23,10 +23,15 @@ def append(conn: sqlite3.Connection, events: Sequence[NewEvent], now: int) -> in
     """Append in order; the id of the last one. Ids are consecutive within a commit and never reused."""
     head, chain = _head(conn)
     rows = []
-    for kind, task_key, session_key, state_from, state_to, token, said in events:
+    for kind, task_key, session_key, state_from, state_to, token, payload_of in events:
         head += 1
-        payload = canonical_json(said) if said else None
-        digest = hashlib.sha256(payload.encode()).digest() if payload else None
+        if not payload_of:
+            payload, digest = None, None
+        elif isinstance(payload_of, Said):
+            payload, digest = payload_of
+        else:
+            payload = canonical_json(payload_of)
+            digest = hashlib.sha256(payload.encode()).digest()
         columns = (head, kind, task_key, session_key, state_from, state_to, token, now)
         chain = link(chain, columns, digest)
         rows.append((*columns, digest, chain, payload))

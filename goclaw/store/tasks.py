@@ -54,6 +54,8 @@ class Placement(NamedTuple):
     """How a new task stands in the queue."""
 
     task_id: str
+    agent_id: str
+    session_id: str | None
     session_key: int | None
     parent_key: int | None
     wait_reason: str | None
@@ -70,9 +72,9 @@ def insert_many(conn: sqlite3.Connection, rows: Sequence[tuple[NewTask, Placemen
     stored, inputs, values = [], [], []
     depths: Counter[tuple[str, str]] = Counter()
     for key, (new, at, payload) in enumerate(rows, first):
-        timers = [at.deadline_at, at.available_at if at.wait_reason == "delay" else None]
-        wake_at = min((timer for timer in timers if timer is not None), default=None)
-        agent_id = new.agent_id or ""
+        wake_at, agent_id = at.deadline_at, at.agent_id
+        if at.wait_reason == "delay" and (wake_at is None or at.available_at < wake_at):
+            wake_at = at.available_at
         values.append(
             (
                 key, at.task_id, new.kind, agent_id, at.session_key, at.parent_key, at.wait_reason, new.priority,
@@ -83,7 +85,7 @@ def insert_many(conn: sqlite3.Connection, rows: Sequence[tuple[NewTask, Placemen
         inputs.append((key, payload))
         depths[agent_id, new.kind] += 1
         task = Task(
-            key, at.task_id, new.kind, new.session_id, agent_id, TaskState.QUEUED, new.priority, 0, new.max_attempts, 0,
+            key, at.task_id, new.kind, at.session_id, agent_id, TaskState.QUEUED, new.priority, 0, new.max_attempts, 0,
             at.available_at, at.wait_reason, new.payload, None, None, None, None, None, None, None, False, None,
             new.idempotency_key, new.parent_task_id, None, None, new.timeout_ms, at.deadline_at, None, 0, now, now,
             None, new.concurrency_key, new.unique_key,

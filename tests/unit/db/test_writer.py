@@ -220,11 +220,11 @@ async def test_a_closed_database_says_so(tmp_path: Path) -> None:
         queued = asyncio.ensure_future(database.write(put, "a"))
         await asyncio.sleep(0)
     assert await queued == "a", "what was queued is finished first"
-    for ask in (database.write(put, "b"), database.apply(put, "b"), database.read(names)):
+    for ask in (database.write, database.apply, database.post):
         with pytest.raises(StoreClosed):
-            await ask
+            ask(put, "b")
     with pytest.raises(StoreClosed):
-        database.post(put, "b")
+        await database.read(names)
     assert not (tmp_path / "d.db-wal").exists()
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
-from goclaw.core import intake
 from goclaw.core.intake import chat_task
 from goclaw.core.outcome import Outcome, Succeeded
 from goclaw.core.task import NewTask, Task
 from goclaw.kernel import claiming, operations, submission, upkeep
 from goclaw.kernel.claiming import Claimed, Holder
 from goclaw.kernel.operations import Ended, Settled
-from goclaw.kernel.submission import Submitted, Wish
+from goclaw.kernel.submission import Submitted, Wish, as_wish
 from goclaw.store import events, tasks
 from tests.fakes_clock import START
 from tests.scratch import BOUNDS, HOLDER, at, commit, noop
@@ -32,7 +31,7 @@ def chat(session: str | None = "s", **fields: Any) -> NewTask:
 def wish(task_id: str, new: NewTask | None = None, now: int = 0, **fields: Any) -> Wish:
     """A submission for `submit_shared`, for the default agent unless it says otherwise."""
     made = new or noop(**({"agent_id": "default"} | fields))
-    return Wish(intake.prepare(made), task_id, BOUNDS, START + now)
+    return as_wish(made, task_id, BOUNDS, START + now)
 
 
 def share(conn: sqlite3.Connection, *wishes: Wish) -> list[Any]:

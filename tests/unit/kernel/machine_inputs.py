@@ -13,9 +13,9 @@ from goclaw.core.task import NewTask
 PAYLOADS: dict[str, dict[str, Any]] = {"noop": {}, "exec": {"argv": ["true"]}, "chat": {"content": "hi"}}
 NEWS = st.builds(
     lambda kind, **fields: intake.complete(NewTask(kind=kind, payload=PAYLOADS[kind], **fields)),
-    kind=st.sampled_from(["noop", "noop", "exec", "chat", "chat"]),
-    agent_id=st.sampled_from(["default", "other", "default", None]),
-    session_id=st.sampled_from(["s1", "s2", None, None]),
+    kind=st.sampled_from(["noop", "noop", "exec", "chat", "chat", "chat"]),
+    agent_id=st.sampled_from(["default", "default", "other", None]),
+    session_id=st.sampled_from(["s1", "s1", "s2", None]),
     idempotency_key=st.sampled_from([None, None, None, None, "k1", "k2"]),
     priority=st.sampled_from([0, 0, 1, -1, 10]),
     delay_ms=st.sampled_from([0, 0, 0, 400, 3_000]),

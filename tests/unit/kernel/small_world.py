@@ -88,7 +88,7 @@ class World:
     def moves(self, rows: Rows) -> Iterator[Move]:
         """Every operation that can be done in this state."""
         conn, now, extras = self.conn, self.now, self.scenario.extras
-        if len(rows) < len(self.scenario.news):
+        if len(rows) < len(self.scenario.news) and not self._is_refused(self.scenario.news[len(rows)], rows):
             yield Move("submit", f"submit {len(rows) + 1}", now, self._submit(len(rows)))
         for agent in self.scenario.lanes:
             yield Move("claim", f"claim {agent}", now, self._claim(agent), looking=frozenset({agent}))
@@ -108,6 +108,15 @@ class World:
             yield Move("limit", f"limits {limits}", now, lambda: upkeep.set_limits(conn, limits, {}))
         yield Move("crash", "crash", now, self._all_told(lambda: upkeep.recover_all(conn, "boot-2", now)))
 
+    def _is_refused(self, new: NewTask, rows: Rows) -> bool:
+        """Whether somebody above it was canceled: such a one takes no more children."""
+        above, known = new.parent_task_id, {one.task.id: one.task for one in rows.values()}
+        while above is not None:
+            if known[above].cancel_requested or known[above].state is _S.CANCELED:
+                return True
+            above = known[above].parent_task_id
+        return False
+
     def _ends(self, held: Rows) -> Iterator[Move]:
         for key in held:
             for outcome in self.scenario.outcomes:
@@ -122,6 +131,9 @@ class World:
     def _end(self, kind: str, held: Rows, ends: Mapping[int, Outcome], holder: Holder | None) -> Move:
         now = Now(self.now, self.now)
         given = [Ended(held[key], outcome, 0.0, holder, now) for key, outcome in ends.items()]
+        if holder is not None:
+            # A worker that was thought dead comes in the same commit.
+            given.insert(0, Ended(_stale(held[min(ends)]), Succeeded(), 0.0, None, now))
         words = ", ".join(f"{key} {type(outcome).__name__}" for key, outcome in ends.items())
 
         def do() -> set[str]:
@@ -221,10 +233,7 @@ class World:
         """What does not hold here: the laws, the log, and that a stale attempt changes nothing."""
         wrongs = broken(self.conn, self.scenario.lanes) + unexplained(self.conn)
         head, now = events.head(self.conn), Now(self.now, self.now)
-        stale = [
-            Ended(one._replace(task=one.task._replace(lease_token=STALE_TOKEN)), Succeeded(), 0.0, None, now)
-            for one in rows.values()
-        ]
+        stale = [Ended(_stale(one), Succeeded(), 0.0, None, now) for one in rows.values()]
         if stale:
             operations.settle_shared(self.conn, stale)
         return wrongs + (["a stale attempt was settled"] if events.head(self.conn) != head else [])
@@ -251,6 +260,10 @@ class World:
             if key in before:
                 wrongs += _wrongs_of_task(move, before[key], stored)
         return wrongs
+
+
+def _stale(stored: Stored) -> Stored:
+    return stored._replace(task=stored.task._replace(lease_token=STALE_TOKEN))
 
 
 def _wrongs_of_task(move: Move, before: Stored, after: Stored) -> list[str]:

@@ -46,6 +46,14 @@ def tell_nobody(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(concurrency, "admit", lambda conn, name, count: admit(conn, name, count) & set())
 
 
+def keep_the_slot(patch: pytest.MonkeyPatch) -> None:
+    """Who is handed back keeps his name, although a better one waits or the limit is lower now."""
+    blocker = operations._blocker  # noqa: SLF001 (broken on purpose)
+    patch.setattr(
+        operations, "_blocker", lambda conn, one, *at: None if one.task.lease_token else blocker(conn, one, *at)
+    )
+
+
 def ignore_the_limit(patch: pytest.MonkeyPatch) -> None:
     """A name has room for everybody who enters."""
     patch.setattr(concurrency, "displace", lambda _conn, _name, _order: True)
@@ -95,6 +103,12 @@ def believe_the_stale(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(tasks, "holds", lambda conn, key, _token: tasks.by_key(conn, key).task.lease_token is not None)
 
 
+def end_it_twice(patch: pytest.MonkeyPatch) -> None:
+    """The stale and the live end of one task are told apart by the task only."""
+    patch.setattr(operations, "Counter", lambda given: dict.fromkeys(given, 1))
+    patch.setattr(operations, "_claim_for", lambda _conn, ends: [None] * len(ends))
+
+
 def charge_what_is_handed_back(patch: pytest.MonkeyPatch) -> None:
     """Who is handed back has used up an attempt."""
     handed_back = judgement._handed_back  # noqa: SLF001 (broken on purpose)
@@ -124,6 +138,7 @@ def leave_one_behind(patch: pytest.MonkeyPatch) -> None:
         ("a session", forget_the_session, "a session lets its first one go"),
         ("a name", forget_the_name, "nobody waits for a name that has room"),
         ("a name", tell_nobody, "nobody told"),
+        ("a name", keep_the_slot, "of a name"),
         ("a name", ignore_the_limit, "no more of a name may start"),
         ("suspects", run_beside_a_suspect, "runs alone"),
         ("suspects", charge_no_death, "deaths"),
@@ -131,6 +146,7 @@ def leave_one_behind(patch: pytest.MonkeyPatch) -> None:
         ("a session", lose_the_timer, "a timer knows"),
         ("suspects", reuse_a_token, "token"),
         ("one call", believe_the_stale, "stale"),
+        ("suspects", end_it_twice, "went from"),
         ("a name", charge_what_is_handed_back, "attempt"),
         ("one call", forget_the_cancel, "asked to end"),
         ("suspects", leave_one_behind, "nobody holds it"),

@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 
-from goclaw.core.intake import prepare
 from goclaw.core.outcome import Failed, Snoozed, Succeeded
 from goclaw.core.task import NewTask
 from goclaw.errors import BadRequest, Conflict, GoclawError, NotFound, Saturated, TooLarge
 from goclaw.kernel import submission, upkeep
-from goclaw.kernel.submission import Wish
+from goclaw.kernel.submission import Wish, as_wish
 from goclaw.store import events, tasks
 from goclaw.store.tasks import TaskFilter
 from tests.fakes_clock import START
@@ -26,7 +25,7 @@ NARROW = {"default": 2, "other": 1_000}
 
 
 def narrow(task_id: str, **fields: Any) -> Wish:
-    return Wish(prepare(noop(**({"agent_id": "default"} | fields))), task_id, NARROW, START)
+    return as_wish(noop(**({"agent_id": "default"} | fields)), task_id, NARROW, START)
 
 
 def head_and_rows(conn: sqlite3.Connection) -> tuple[int, int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +136,9 @@ def test_a_person_settles_an_unknown_step(
     event = commit(conn, steps.resolve, 1, "a", state, {"exit": 0}, START + 9)
     step = steps.load(conn, 1)["a"]
     assert (step.state, step.finished_at) == (state, finished)
-    assert (event.type, event.payload["resolved"], event.payload["key"]) == (told, True, "a")
+    payload = event.payload
+    assert isinstance(payload, Mapping)
+    assert (event.type, payload["resolved"], payload["key"]) == (told, True, "a")
     with pytest.raises(JournalMismatch, match="not unknown"):
         commit(conn, steps.resolve, 1, "a", state, None, START + 9)
 
