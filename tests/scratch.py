@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from goclaw.clock import SystemClock
+from goclaw.core.event import NewEvent
 from goclaw.core.task import NewTask, Task, TaskState
 from goclaw.db.migrate import connect, open_checked
 from goclaw.kernel.claiming import Holder, Now
+from goclaw.store import events
 from tests.fakes_clock import START
 
 P = ParamSpec("P")
@@ -63,6 +65,12 @@ def commit(
 def at(wall: int = 0) -> Now:
     """The instant `wall` milliseconds after the start of the fake clocks."""
     return Now(START + wall, 1_000_000 + wall)
+
+
+def tell(conn: sqlite3.Connection, count: int) -> None:
+    """So many events in one commit, every other one with a payload."""
+    told = [NewEvent(type="policy.loaded", payload={"n": n} if n % 2 else {}) for n in range(count)]
+    commit(conn, events.append, told, START)
 
 
 def noop(**fields: Any) -> NewTask:

@@ -126,18 +126,7 @@ def cancel(task: Task, now: int, code: str, reason: str | None) -> Transition:
 def wake(task: Task, now: int, wait_reason: str | None) -> Transition:
     """The wait of a RETRY_WAIT task is over; `wait_reason` is what blocks it still (a session), if anything."""
     hop = Hop(_S.QUEUED, "task.requeued", {"reason": task.wait_reason})
-    return Transition(
-        hops=(hop,),
-        available_at=now,
-        wait_reason=wait_reason,
-        attempt=task.attempt,
-        deaths=task.deaths,
-        error=task.error,
-        error_code=task.error_code,
-        fingerprint=task.fingerprint,
-        fingerprint_count=task.fingerprint_count,
-        usage=task.usage,
-    )
+    return _back(task, hop, now, task.attempt, wait_reason)
 
 
 def snooze(task: Task, until: int) -> Transition:
@@ -145,18 +134,8 @@ def snooze(task: Task, until: int) -> Transition:
     runs = task.state in HELD
     attempt = max(0, task.attempt - 1) if runs else task.attempt
     told = {"reason": "snooze", "available_at": until, "attempt": attempt} if runs else {"available_at": until}
-    return Transition(
-        hops=(Hop(_S.QUEUED, "task.requeued" if runs else "task.snoozed", told),),
-        available_at=until,
-        wait_reason="delay",
-        attempt=attempt,
-        deaths=task.deaths,
-        error=task.error,
-        error_code=task.error_code,
-        fingerprint=task.fingerprint,
-        fingerprint_count=task.fingerprint_count,
-        usage=task.usage,
-    )
+    hop = Hop(_S.QUEUED, "task.requeued" if runs else "task.snoozed", told)
+    return _back(task, hop, until, attempt, "delay")
 
 
 def redrive(task: Task, now: int) -> Transition:
@@ -166,6 +145,22 @@ def redrive(task: Task, now: int) -> Transition:
         available_at=now,
         attempt=0,
         deaths=0,
+    )
+
+
+def _back(task: Task, hop: Hop, available_at: int, attempt: int, wait_reason: str | None = None) -> Transition:
+    """Into the queue again with all that is known of its failures so far."""
+    return Transition(
+        hops=(hop,),
+        available_at=available_at,
+        wait_reason=wait_reason,
+        attempt=attempt,
+        deaths=task.deaths,
+        error=task.error,
+        error_code=task.error_code,
+        fingerprint=task.fingerprint,
+        fingerprint_count=task.fingerprint_count,
+        usage=task.usage,
     )
 
 
@@ -195,17 +190,7 @@ def _unknown(task: Task, now: int, message: str) -> Transition:
 
 def _handed_back(task: Task, now: int, event: str = "task.requeued") -> Transition:
     attempt = max(0, task.attempt - 1)
-    return Transition(
-        hops=(Hop(_S.QUEUED, event, {"attempt": attempt}),),
-        available_at=task.available_at,
-        attempt=attempt,
-        deaths=task.deaths,
-        error=task.error,
-        error_code=task.error_code,
-        fingerprint=task.fingerprint,
-        fingerprint_count=task.fingerprint_count,
-        usage=task.usage,
-    )
+    return _back(task, Hop(_S.QUEUED, event, {"attempt": attempt}), task.available_at, attempt)
 
 
 def _lease_lost(task: Task, now: int, jitter: float) -> Transition:

@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 
 from goclaw.errors import BindFailed
-from goclaw.gateway.binding import bind, port_holder
+from goclaw.gateway.binding import SEGMENT_BYTES, bind, port_holder
 
 
 @pytest.mark.spec("GC-RUN-204")
@@ -51,3 +51,12 @@ def test_a_client_of_a_port_is_not_its_holder() -> None:
         port = server.getsockname()[1]
         with closing(socket.create_connection(("127.0.0.1", port))) as client:
             assert port_holder(client.getsockname()[1]) is None
+
+
+@pytest.mark.spec("GC-PERF-208")
+def test_segments_on_loopback_are_small_enough_for_a_new_readers_window() -> None:
+    with closing(bind("127.0.0.1:0")) as listener:
+        listener.setblocking(True)
+        with socket.create_connection(listener.getsockname()) as client, listener.accept()[0] as accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG) <= SEGMENT_BYTES
+            assert client.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG) <= SEGMENT_BYTES

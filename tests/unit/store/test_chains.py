@@ -12,7 +12,7 @@ from goclaw.core.event import NewEvent
 from goclaw.store import audit, events, sessions
 from goclaw.store.chains import AUDIT, EVENTS, PAGE, ChainWalk, Finding, first_break, walk
 from tests.fakes_clock import START
-from tests.scratch import commit, scratch
+from tests.scratch import commit, scratch, tell
 
 
 @pytest.fixture
@@ -20,11 +20,6 @@ def conn(tmp_path: Path) -> Iterator[sqlite3.Connection]:
     conn = scratch(tmp_path / "d.db")
     yield conn
     conn.close()
-
-
-def fill(conn: sqlite3.Connection, count: int) -> None:
-    told = [NewEvent(type="policy.loaded", payload={"n": n} if n % 2 else {}) for n in range(count)]
-    commit(conn, events.append, told, START)
 
 
 @pytest.mark.spec("GC-DATA-109")
@@ -45,7 +40,7 @@ def fill(conn: sqlite3.Connection, count: int) -> None:
     ],
 )
 def test_a_row_that_was_changed_or_is_missing_shows(conn: sqlite3.Connection, harm: str, found: list[Finding]) -> None:
-    fill(conn, 3 * PAGE)
+    tell(conn, 3 * PAGE)
     assert walk(conn, EVENTS) == []
     assert conn.execute(harm).rowcount >= 1
     assert walk(conn, EVENTS) == found
@@ -56,21 +51,21 @@ def test_a_row_that_was_changed_or_is_missing_shows(conn: sqlite3.Connection, ha
 def test_after_a_row_whose_own_chain_value_is_lost_too_the_next_cannot_be_trusted_either(
     conn: sqlite3.Connection,
 ) -> None:
-    fill(conn, 5)
+    tell(conn, 5)
     conn.execute("UPDATE event SET type = 'b', chain = zeroblob(32) WHERE id = 2")
     assert walk(conn, EVENTS) == [Finding("event", 2, "row changed"), Finding("event", 3, "row changed")]
 
 
 @pytest.mark.spec("GC-DATA-109")
 def test_a_row_that_moved_to_the_end_is_missing_where_it_was_and_strange_where_it_is(conn: sqlite3.Connection) -> None:
-    fill(conn, 5)
+    tell(conn, 5)
     conn.execute("UPDATE event SET id = 9 WHERE id = 3")
     assert [str(one) for one in walk(conn, EVENTS)] == ["event 3: missing", "event 6: missing, up to 8"]
 
 
 @pytest.mark.spec("GC-DATA-109")
 def test_a_row_that_was_rewritten_with_its_own_link_shows_at_the_next(conn: sqlite3.Connection) -> None:
-    fill(conn, 5)
+    tell(conn, 5)
     row = conn.execute("SELECT * FROM event WHERE id = 3").fetchone()
     (before,) = conn.execute("SELECT chain FROM event WHERE id = 2").fetchone()
     columns = (3, "policy.denied", *tuple(row)[2:8])
@@ -81,7 +76,7 @@ def test_a_row_that_was_rewritten_with_its_own_link_shows_at_the_next(conn: sqli
 
 @pytest.mark.spec("GC-DATA-109")
 def test_an_inserted_row_shows(conn: sqlite3.Connection) -> None:
-    fill(conn, 5)
+    tell(conn, 5)
     conn.execute("INSERT INTO event (id, type, created_at, chain) VALUES (6, 'a', 0, zeroblob(32))")
     assert walk(conn, EVENTS) == [Finding("event", 6, "row changed")]
 
@@ -112,10 +107,10 @@ def test_an_empty_log_is_whole(conn: sqlite3.Connection) -> None:
 
 
 def test_a_walk_stops_at_the_head_it_found(conn: sqlite3.Connection) -> None:
-    fill(conn, 2 * PAGE)
+    tell(conn, 2 * PAGE)
     chain, found = ChainWalk(EVENTS), list[Finding]()
     pages = 1
     while chain.page(conn, found.append):
-        fill(conn, PAGE)
+        tell(conn, PAGE)
         pages += 1
     assert (pages, chain.rows, found) == (2, 2 * PAGE, [])

@@ -13,7 +13,7 @@ from goclaw.kernel import submission
 from goclaw.store import events, sessions
 from goclaw.store.chains import first_break
 from tests.fakes_clock import START
-from tests.scratch import BOUNDS, commit, noop, scratch
+from tests.scratch import BOUNDS, commit, noop, scratch, tell
 
 
 @pytest.fixture
@@ -21,11 +21,6 @@ def conn(tmp_path: Path) -> Iterator[sqlite3.Connection]:
     conn = scratch(tmp_path / "d.db")
     yield conn
     conn.close()
-
-
-def fill(conn: sqlite3.Connection, count: int) -> None:
-    told = [NewEvent(type="policy.loaded", payload={"n": n} if n % 2 else {}) for n in range(count)]
-    commit(conn, events.append, told, START)
 
 
 @pytest.mark.spec("GC-DATA-108")
@@ -42,7 +37,7 @@ def test_ids_are_consecutive_and_begin_at_one(conn: sqlite3.Connection) -> None:
 
 
 def test_nothing_appended_is_nothing_changed(conn: sqlite3.Connection) -> None:
-    fill(conn, 2)
+    tell(conn, 2)
     assert commit(conn, events.append, [], START) == 2
 
 
@@ -55,7 +50,7 @@ def test_an_id_of_an_undone_commit_is_given_to_the_next(conn: sqlite3.Connection
 
 
 def test_a_page_ends_at_its_limit_and_the_next_goes_on(conn: sqlite3.Connection) -> None:
-    fill(conn, 25)
+    tell(conn, 25)
     seen: list[int] = []
     while page := events.read_after(conn, seen[-1] if seen else 0, 10):
         seen += [event.event_id for event in page]
