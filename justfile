@@ -91,6 +91,10 @@ drill-soak *arguments:
 drill-race *arguments:
     .venv/bin/python -m tests.system.drill_race "$@"
 
+# every state of small queues, with a crash between any two operations and inside each: `just check-model "two turns"`
+check-model *arguments:
+    .venv/bin/python -m tests.unit.kernel.small_search "$@"
+
 # real work in a throw-away home, killed in the middle, shown in a table
 demo:
     ./install.sh run demo

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from benchmarks.books import expect
 from benchmarks.gateway_place import cpu_seconds, daemon
-from benchmarks.gateway_wire import Caller
+from benchmarks.gateway_wire import Caller, hang_up
 from tests.system.running import RunningDaemon
 
 _EVENT = b'{"jsonrpc":"2.0","method":"session.event","params":{"event_id":'
@@ -70,12 +70,12 @@ async def _submit(running: RunningDaemon, tasks: int) -> None:
     for begun in range(0, tasks, BATCH):
         batch = [{"kind": "noop", "payload": {}}] * min(BATCH, tasks - begun)
         await caller.ask("task.submit_many", tasks=batch)
+    await hang_up(caller.wire)
 
 
 async def _fan(running: RunningDaemon, readers: int, tasks: int, *, events_each: int, stalled: bool) -> Fanned:
     many = [Reader() for _ in range(readers)]
-    for one in many:
-        await one.open(running, "latest")
+    wires = [(await one.open(running, "latest")).wire for one in many]
     still = Reader()
     idle = await still.open(running, "latest", NARROW) if stalled else None
     if idle is not None:
@@ -94,6 +94,7 @@ async def _fan(running: RunningDaemon, readers: int, tasks: int, *, events_each:
     if idle is not None:
         cut_off = await _cut_off(running, idle)
         expect("gaps of the reader that stalled", still.gaps, 0)
+    await hang_up(*wires)
     sent = (goal - first) * readers
     return Fanned(sent / seconds, (goal - first) / seconds, computed / seconds, cut_off)
 
@@ -133,8 +134,7 @@ async def _replays(running: RunningDaemon, events: int, runs: int) -> tuple[list
         answer = await caller.ask("session.events.subscribe", session_id="*", from_event_id=head - events)
         taken.append(time.perf_counter() - begun)
         expect("events replayed", (answer["replayed"], one.last, one.gaps), (events, head, 0))
-        caller.wire.transport.abort()
-        await caller.wire.ended
+        await hang_up(caller.wire)
     return sorted(seconds * 1000 for seconds in taken), (cpu_seconds(running.pid) - before) / runs * 1000
 
 

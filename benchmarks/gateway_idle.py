@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from benchmarks.books import expect
 from benchmarks.gateway_place import allow_many_files, cpu_seconds, daemon, echo, rss_bytes
-from benchmarks.gateway_wire import Wire, connect, request
+from benchmarks.gateway_wire import Wire, connect, hang_up, request
 
 AT_ONCE = 200
 SETTLE_S = 1.0
@@ -54,9 +54,7 @@ def _nothing(_: bytes) -> None:
 
 async def _measure(place: Place, count: int) -> Idle:
     warm = [await place.open() for _ in range(20)]
-    for wire in warm:
-        wire.transport.abort()
-    await asyncio.gather(*(wire.ended for wire in warm))
+    await hang_up(*warm)
     base = rss_bytes(place.pid)
     wires: list[Wire] = []
     loop = asyncio.get_running_loop()
@@ -70,8 +68,7 @@ async def _measure(place: Place, count: int) -> Idle:
     computed = cpu_seconds(place.pid) - computed
     held = rss_bytes(place.pid)
     expect("connections that were closed", sum(wire.transport.is_closing() for wire in wires), 0)
-    for wire in wires:
-        wire.transport.abort()
+    await hang_up(*wires)
     return Idle(held / count, (held - base) / count, base, count / seconds, computed)
 
 

@@ -10,12 +10,10 @@ import json
 import os
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from benchmarks.books import expect
 from benchmarks.gateway_place import PROFILE, cpu_seconds, daemon, echo, missing
-from benchmarks.gateway_wire import Wire, connect, request
-from tests.system.running import RunningDaemon
+from benchmarks.gateway_wire import Wire, connect, hang_up, request
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,45 +52,47 @@ class Loop:
         self.wire.transport.write(next(self._frames))
 
 
-async def _run(url: str, token: str, clients: int, each: int, *, hello: bool) -> tuple[list[Loop], float]:
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where frames are sent, and whose processor time is counted."""
+
+    url: str
+    token: str
+    pid: int
+    greets: bool
+
+
+async def _opened(place: Place, one: Loop) -> Loop:
+    if place.greets:
+        greeting = asyncio.get_running_loop().create_future()
+        one.wire = await connect(place.url, place.token, greeting.set_result)
+        one.wire.transport.write(request(0, "system.hello", {"version": "1.0"}))
+        await greeting
+        one.wire.take = one.take
+    else:
+        one.wire = await connect(place.url, place.token, one.take)
+    return one
+
+
+async def _run(place: Place, clients: int, each: int) -> tuple[Rate, list[bytes]]:
     submit = {"kind": "noop", "payload": {}, "agent_id": "default"}
     frames = [request(number, "task.submit", submit) for number in range(each)]
-    loops = []
-    for _ in range(clients):
-        one = Loop(each, frames)
-        if hello:
-            greeting = asyncio.get_running_loop().create_future()
-            one.wire = await connect(url, token, greeting.set_result)
-            one.wire.transport.write(request(0, "system.hello", {"version": "1.0"}))
-            await greeting
-            one.wire.take = one.take
-        else:
-            one.wire = await connect(url, token, one.take)
-        loops.append(one)
-    begun = time.perf_counter()
+    loops = [await _opened(place, Loop(each, frames)) for _ in range(clients)]
+    before, begun = cpu_seconds(place.pid), time.perf_counter()
     for one in loops:
         one.next(begun)
     await asyncio.gather(*(one.done for one in loops))
-    return loops, time.perf_counter() - begun
-
-
-def _rate(loops: list[Loop], seconds: float, computed: float) -> Rate:
+    seconds = time.perf_counter() - begun
+    computed = cpu_seconds(place.pid) - before
+    await hang_up(*(one.wire for one in loops))
     waits = sorted(wait for one in loops for wait in one.waits)
-    return Rate(
+    rate = Rate(
         per_second=len(waits) / seconds,
         cores=computed / seconds,
         p50_ms=waits[len(waits) // 2] * 1000,
         p99_ms=waits[len(waits) * 99 // 100] * 1000,
     )
-
-
-async def _submits(running: RunningDaemon, clients: int, each: int) -> tuple[Rate, list[str]]:
-    before = cpu_seconds(running.pid)
-    loops, seconds = await _run(running.url, running.token, clients, each, hello=True)
-    rate = _rate(loops, seconds, cpu_seconds(running.pid) - before)
-    for one in loops:
-        one.wire.transport.abort()
-    return rate, [json.loads(answer)["result"]["task_id"] for one in loops for answer in one.answers]
+    return rate, [answer for one in loops for answer in one.answers]
 
 
 def submits(clients: int, each: int, *, working: bool) -> Rate:
@@ -100,18 +100,17 @@ def submits(clients: int, each: int, *, working: bool) -> Rate:
     with daemon() as running:
         if not working:
             running.call("system.pause")
-        rate, task_ids = asyncio.run(_submits(running, clients, each))
+        rate, answers = asyncio.run(_run(Place(running.url, running.token, running.pid, True), clients, each))
         if os.environ.get(PROFILE):
             running.stop()
         else:
             running.kill()
-        expect("acknowledged tasks that are not in the database", missing(Path(running.home), task_ids), 0)
+        task_ids = [json.loads(answer)["result"]["task_id"] for answer in answers]
+        expect("acknowledged tasks that are not in the database", missing(running.home, task_ids), 0)
     return rate
 
 
 def round_trips(clients: int, each: int, way: str = "starlette on goclaw's server") -> Rate:
     """The same loop against a bare echo: frames of the same size, nothing stored."""
     with echo(way) as place:
-        before = cpu_seconds(place.pid)
-        loops, seconds = asyncio.run(_run(place.url, "", clients, each, hello=False))
-        return _rate(loops, seconds, cpu_seconds(place.pid) - before)
+        return asyncio.run(_run(Place(place.url, "", place.pid, False), clients, each))[0]

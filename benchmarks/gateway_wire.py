@@ -112,6 +112,13 @@ async def connect(url: str, token: str, take: Take, receive_bytes: int | None = 
     return wire
 
 
+async def hang_up(*wires: Wire) -> None:
+    """Drop connections, and return when they are gone."""
+    for wire in wires:
+        wire.transport.abort()
+    await asyncio.gather(*(wire.ended for wire in wires))
+
+
 class Caller:
     """Requests one after the other on a connection; frames that answer nothing go to `told`."""
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 from goclaw.errors import BindFailed
 
 SEND_BYTES = 256 * 1024
 """What the system holds back for a reader that takes nothing; its own choice may grow to several MiB."""
+SEGMENT_BYTES = 8 * 1024
+"""The largest segment. On loopback the system would choose 64 KiB, about what a new reader's window holds, and then one
+waits for the other's delayed acknowledgement: 40 ms in the middle of a replay. A real network's are smaller anyway."""
 _LISTEN = "0A"
 """The state of a listening socket in /proc/net/tcp."""
 
@@ -41,6 +45,8 @@ def _listen(family: int, place: tuple[object, ...]) -> socket.socket:
         # Without it a restart would have to wait for the connections of the last daemon to be forgotten.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
+        with suppress(OSError):  # a system that takes no such bound for a listener has small segments on loopback
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT_BYTES)
         listener.bind(place)
         listener.listen(2_048)
     except OSError:

@@ -132,7 +132,8 @@ class Following:
         return min(self._cursor, *live)
 
     async def _send_news(self) -> None:
-        while self._sessions:
+        # Without a reader nothing is taken from the page and the cursor stays: going on would never end.
+        while self._sessions and not self._outlet.gone:
             page = await self._house.bus.followed(self._cursor)
             if not page:
                 self._caught_up = True

@@ -57,6 +57,11 @@ class Outlet:
         self._stalled = stalled
         self._turn = asyncio.Lock()
 
+    @property
+    def gone(self) -> bool:
+        """Whether nobody reads any more: what is streamed is not even asked for."""
+        return self._pipe.gone
+
     async def send(self, frame: bytes) -> None:
         """Write a frame behind those that wait already, when there is room."""
         await self.stream(iter((frame,)))

@@ -37,7 +37,9 @@ GONE = frozenset({FULL, "STORE_FAILED", "STORE_CLOSED", "STORE_DAMAGED", "SHUTTI
 PATIENCE_S = 20.0
 FOR_EVER = 10**9
 LIFE_S = 0.7
-LATEST = 250
+LATEST = {Operation.WRITE: 250, Operation.SYNC: 50, Operation.TRUNCATE: 2, Operation.NAME: 2}
+EARLIEST = {Operation.WRITE: 40, Operation.SYNC: 6, Operation.TRUNCATE: 2, Operation.NAME: 2}
+"""How many operations to wait at most under load, and at a start."""
 BALLAST = "x" * 20_000
 
 
@@ -97,8 +99,7 @@ def drill(folder: Path, bounds: Bounds, *, pretend: bool = False, only: str | No
 def _trouble(site: Site, layer: Layer, trouble: Trouble) -> None:
     """A life with one trouble: from the start of the process, or under load."""
     early = site.random.random() < 0.3
-    latest = LATEST if trouble.operation in (Operation.WRITE, Operation.SYNC) else 2
-    at = site.random.randint(1, latest if not early else max(2, latest // 20))
+    at = site.random.randint(1, (EARLIEST if early else LATEST)[trouble.operation])
     site.where = f"{trouble}, {'from the start' if early else 'under load'}, at {at}"
     site.verdict.count("troubles")
     layer.rest()
@@ -116,12 +117,11 @@ def _trouble(site: Site, layer: Layer, trouble: Trouble) -> None:
             while time.monotonic() < until and _alive(daemon):
                 stop.wait(0.05)
         _judge_trouble(site, layer, daemon, trouble)
+    site.verdict.count(f"struck: {trouble}", layer.hits > 0)
 
 
 def _judge_trouble(site: Site, layer: Layer, daemon: RunningDaemon, trouble: Trouble) -> None:
-    hits = layer.hits
-    site.verdict.count(f"struck: {trouble}", hits > 0)
-    if trouble.operation is Operation.SYNC and hits:
+    if trouble.operation is Operation.SYNC and layer.hits:
         if not _ends(daemon):
             site.verdict.fault(LIVED_ON, site.where)
         elif daemon.wait_for_exit() == 0:

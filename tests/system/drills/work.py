@@ -301,17 +301,23 @@ class Site:
     def finish(self, env: Mapping[str, str] | None = None) -> None:
         """A last life that nobody disturbs, then compare."""
         self.where = self.where or "at the end"
-        with suppress(DaemonDied), self.life(env) as daemon:
+        try:
+            self._last_life(env)
+        except DaemonDied:
+            self._count_work()
+        for pid in leftovers(self.home):
+            self.verdict.fault(books.LEFT_OVER, f"{self.where}: pid {pid}")
+        self.kill_leftovers()
+        self.inspect()
+
+    def _last_life(self, env: Mapping[str, str] | None) -> None:
+        with self.life(env) as daemon:
             try:
                 self.settle(daemon)
             except RpcFailed as error:
                 self.verdict.fault(books.UNEXPECTED, f"{self.where}: {error}")
             if daemon.stop() != 0:
                 self.verdict.fault(books.WRONG_STATE, f"{self.where}: no stop with exit code 0")
-        for pid in leftovers(self.home):
-            self.verdict.fault(books.LEFT_OVER, f"{self.where}: pid {pid}")
-        self.kill_leftovers()
-        self.inspect()
 
     def settle(self, daemon: RunningDaemon) -> None:
         """Send again what was not acknowledged, end what would last, wait until nothing is left to do; compare."""
@@ -340,12 +346,15 @@ class Site:
             found.setdefault(name, []).append(key)
         return found
 
+    def _count_work(self) -> None:
+        self.verdict.count("submitted", len(self.pieces))
+        self.verdict.count("acknowledged", sum(1 for piece in self.pieces if piece.task_id is not None))
+        self.verdict.count("effects in the outside ledger", sum(map(len, self.effects_of().values())))
+
     def _compare(self, daemon: RunningDaemon, tasks: dict[str, Any]) -> None:
         effects, verdict = self.effects_of(), self.verdict
         times = Counter({name: len(keys) for name, keys in effects.items()})
-        verdict.count("submitted", len(self.pieces))
-        verdict.count("acknowledged", sum(1 for piece in self.pieces if piece.task_id is not None))
-        verdict.count("effects in the outside ledger", times.total())
+        self._count_work()
         for piece in self.pieces:
             task = tasks.get(piece.name)
             if task is None and piece.task_id is not None:

@@ -352,3 +352,16 @@ async def test_a_wait_is_cut_when_the_client_leaves_and_other_work_is_finished()
         release.set()
         await serving
     assert ended == ["wait", "work"]
+
+
+@pytest.mark.timeout(10)
+async def test_news_for_a_reader_that_has_just_gone_holds_up_nobody() -> None:
+    place = Place()
+    async with place.connected() as (connection, paper):
+        await subscribe(connection, "*", 0)
+        paper.gone = True  # and the connection has not been told yet
+        place.commit("a", "a")
+        async with asyncio.timeout(5):
+            for _ in range(50):
+                await asyncio.sleep(0)
+        assert paper.event_ids() == []
