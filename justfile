@@ -67,6 +67,10 @@ bench *arguments:
 bench-kernel *arguments:
     .venv/bin/python -m benchmarks.kernel "$@"
 
+# the daemon over its sockets: submits, replay, fan-out, idle connections
+bench-gateway *arguments:
+    .venv/bin/python -m benchmarks.gateway "$@"
+
 # kill -9, at random under load or (--points) at every write and sync: `just drill-kill --rounds 200 --seed 7`
 drill-kill *arguments:
     .venv/bin/python -m tests.system.drill_kill "$@"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from goclaw.core.chat import NewMessage
@@ -19,13 +19,16 @@ class Closing:
     messages: tuple[NewMessage, ...] = ()
 
 
+NOTHING_MORE = Closing()
+
+
 @dataclass(frozen=True, slots=True)
 class Succeeded:
     """The work is done; `result` is JSON."""
 
     result: Any = None
     usage: Mapping[str, Any] | None = None
-    closing: Closing = field(default_factory=Closing)
+    closing: Closing = NOTHING_MORE
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,7 @@ class Failed:
     retry_after_ms: int = 0
     result: Any = None
     usage: Mapping[str, Any] | None = None
-    closing: Closing = field(default_factory=Closing)
+    closing: Closing = NOTHING_MORE
 
 
 def failure(error: GoclawError, usage: Mapping[str, Any] | None = None, closing: Closing | None = None) -> Failed:
@@ -58,7 +61,7 @@ class Unknown:
     """An effect that must not be repeated had begun and its end is not known."""
 
     message: str
-    closing: Closing = field(default_factory=Closing)
+    closing: Closing = NOTHING_MORE
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,7 @@ class Snoozed:
     """The handler wants to be called again after `delay_ms`; its charge is given back. What it journaled stays."""
 
     delay_ms: int
-    closing: Closing = field(default_factory=Closing)
+    closing: Closing = NOTHING_MORE
 
 
 @dataclass(frozen=True, slots=True)

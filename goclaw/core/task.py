@@ -122,23 +122,13 @@ class Task(NamedTuple):
 
     def succeeded(self, result: Any, usage: Mapping[str, Any] | None, progress: Any, now: int) -> Task:
         """The task as its row says after `core.settle` has judged it a success."""
-        return self._replace(
-            state=TaskState.SUCCEEDED,
-            available_at=now,
-            wait_reason=None,
-            result=result,
-            error=None,
-            error_code=None,
-            progress=progress,
-            lease_owner=None,
-            lease_token=None,
-            lease_expires_at=None,
-            usage=usage,
-            fingerprint=None,
-            fingerprint_count=0,
-            updated_at=now,
-            finished_at=now,
-        )
+        # In the order of the fields: `_replace` costs three times as much, and this is done for every task.
+        return Task(
+            *self[:5], TaskState.SUCCEEDED, *self[6:10], now, None, self.payload, result, None, None, progress, None,
+            None, None, self.cancel_requested, self.cancel_reason, self.idempotency_key, self.parent_task_id,
+            self.policy_version, usage, self.timeout_ms, self.deadline_at, None, 0, self.created_at, now, now,
+            self.concurrency_key, self.unique_key,
+        )  # fmt: skip
 
     @property
     def trace_id(self) -> str:

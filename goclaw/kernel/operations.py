@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from goclaw.core.canonical import canonical_json
 from goclaw.core.event import NewEvent
-from goclaw.core.outcome import Canceled, Outcome, Succeeded, Unknown
+from goclaw.core.outcome import NOTHING_MORE, Canceled, Outcome, Succeeded, Unknown
 from goclaw.core.settle import DEATHS_UNTIL_ALONE, Transition, cancel, settle, static_rank
 from goclaw.core.step import End, JournalEntry, Step, StepState
 from goclaw.core.task import CALL_KINDS, HELD, TERMINAL, Task, TaskState
@@ -41,8 +41,7 @@ class Ended(NamedTuple):
         stored, task = self.stored, self.stored.task
         return (
             type(self.outcome) is Succeeded
-            and not self.outcome.closing.entries
-            and not self.outcome.closing.messages
+            and self.outcome.closing == NOTHING_MORE
             and stored.place is None
             and task.concurrency_key is None
             and task.deaths < DEATHS_UNTIL_ALONE
@@ -90,7 +89,9 @@ def settle_shared(conn: Connection, ends: Sequence[Ended]) -> list[Settled]:
     # One that must run alone waits for all others to end, whichever lane is its own.
     waited_for = frozenset({"*"}) if done and tasks.any_suspect(conn) else frozenset()
     following = _claim_for(conn, ends)
-    return [Settled(task, ready | waited_for, after) for (task, ready), after in zip(settled, following, strict=True)]
+    if waited_for:
+        settled = [(task, ready | waited_for) for task, ready in settled]
+    return [Settled(task, ready, after) for (task, ready), after in zip(settled, following, strict=True)]
 
 
 def _claim_for(conn: Connection, ends: Sequence[Ended]) -> list[Claimed | None]:
