@@ -84,7 +84,7 @@ class Raw:
         held = [(key, self.head + 1 + 2 * place) for place, key in enumerate(keys)]
         until = (now + LEASE_MS, now + LEASE_MS, "bench", now)
         self.conn.executemany(TASKS.claim, [(BOOT, token, *until, key) for key, token in held])
-        self.conn.execute(TASKS.by_keys, (json.dumps(keys),)).fetchall()
+        self.conn.execute(TASKS.claimed, (json.dumps(keys),)).fetchall()
         self.conn.execute(TASKS.shift_depth, (AGENT, KIND, -len(keys)))
         for key, token in held:
             self._tell(("task.claimed", key, "QUEUED", "CLAIMED", token), CLAIMED, now)

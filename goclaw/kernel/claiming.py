@@ -6,7 +6,6 @@ costs the same with a thousand tasks and with a million.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -17,7 +16,7 @@ from goclaw.core.step import Step
 from goclaw.core.task import TURN_KINDS, Task, TaskState
 from goclaw.db import Connection
 from goclaw.store import events, rates, sessions, steps, tasks
-from goclaw.store.tasks import Lease, Stored
+from goclaw.store.tasks import Lane, Lease, Stored
 
 _S = TaskState
 
@@ -56,22 +55,23 @@ def claim(conn: Connection, agent_id: str, limit: int, holder: Holder, now: Now)
 
     Never more than its lane has room for; how many it holds is counted from the rows.
     """
-    limit = min(limit, holder.lanes.get(agent_id, 0) - tasks.lane(conn, agent_id))
+    lane = tasks.lane(conn, agent_id)
+    if lane is None:
+        return []
+    limit = min(limit, holder.lanes.get(agent_id, 0) - lane.held)
     if limit <= 0:
         return []
-    if tasks.any_suspect(conn):
-        keys = _around_suspects(conn, agent_id, limit, holder, now.wall)
-    else:
-        keys = _next_keys(conn, agent_id, limit, now.wall)
-    return _start(conn, keys, holder, now) if keys else []
+    alone = _around_suspects(conn, agent_id, holder, now.wall) if lane.suspects else None
+    keys = _next_keys(conn, agent_id, lane, limit, now.wall) if alone is None else alone
+    return _start(conn, keys, lane, holder, now) if keys else []
 
 
-def _next_keys(conn: Connection, agent_id: str, limit: int, now: int) -> list[int]:
-    limits = {kind: rates.room(conn, agent_id, kind, now, limit) for kind in tasks.open_kinds(conn, agent_id)}
+def _next_keys(conn: Connection, agent_id: str, lane: Lane, limit: int, now: int) -> list[int]:
+    limits = {kind: limit if rate is None else rate.room(now) for kind, rate in lane.kinds.items()}
     return tasks.next_keys(conn, agent_id, {kind: room for kind, room in limits.items() if room > 0}, limit)
 
 
-def _around_suspects(conn: Connection, agent_id: str, limit: int, holder: Holder, now: int) -> list[int]:
+def _around_suspects(conn: Connection, agent_id: str, holder: Holder, now: int) -> list[int] | None:
     """A task that was running at two unclean stops runs alone: nobody starts beside it, and it waits for the others."""
     held, deaths = tasks.held(conn)
     if held and deaths >= DEATHS_UNTIL_ALONE:
@@ -80,11 +80,11 @@ def _around_suspects(conn: Connection, agent_id: str, limit: int, holder: Holder
     waiting = tasks.suspect(conn, list(holder.lanes))
     alone = next((one for one in waiting if rates.room(conn, one[1], one[2], now, 1)), None)
     if alone is None:
-        return _next_keys(conn, agent_id, limit, now)
+        return None
     return [] if held or alone[1] != agent_id else [alone[0]]
 
 
-def _start(conn: Connection, keys: Sequence[int], holder: Holder, now: Now) -> list[Claimed]:
+def _start(conn: Connection, keys: Sequence[int], lane: Lane, holder: Holder, now: Now) -> list[Claimed]:
     lease = Lease(
         owner=holder.boot_id,
         token=events.head(conn) + 1,  # the id of the claim's own event: rising, never reused
@@ -92,7 +92,7 @@ def _start(conn: Connection, keys: Sequence[int], holder: Holder, now: Now) -> l
         expires=now.wall + holder.lease_ms,
         policy_version=holder.policy_version,
     )
-    started = tasks.claim(conn, keys, lease, now.wall)
+    started, journaled = tasks.claim(conn, keys, lease, now.wall)
     told: list[NewEvent] = []
     for stored in started:
         task, session = stored.task, stored.session_key
@@ -100,10 +100,11 @@ def _start(conn: Connection, keys: Sequence[int], holder: Holder, now: Now) -> l
         told.append(NewEvent("task.claimed", task.key, session, _S.QUEUED, _S.CLAIMED, token, attempt))
         told.append(NewEvent("task.running", task.key, session, _S.CLAIMED, _S.RUNNING, token))
     events.append(conn, told, now.wall)
-    for (agent_id, kind), count in Counter((one.task.agent_id, one.task.kind) for one in started).items():
-        rates.charge(conn, agent_id, kind, count, now.wall)
+    for kind, rate in lane.kinds.items():
+        if rate is not None and (count := sum(one.task.kind == kind for one in started)):
+            rates.charge(conn, rate, count, now.wall)
     for stored in started:
         if stored.task.kind in TURN_KINDS:
             sessions.open_turn(conn, stored.task.key, stored.task.lease_token or 0)
-    journals = steps.load_many(conn, keys)
+    journals = steps.load_many(conn, journaled) if journaled else {}
     return [Claimed(stored, journals.get(stored.task.key, {})) for stored in started]

@@ -81,7 +81,9 @@ class bound:
 
     def __enter__(self) -> None:
         ids = dict(_ids.get())
-        ids.update((name, value) for name, value in zip(IDS, self._given, strict=True) if value is not None)
+        for name, value in zip(IDS, self._given, strict=True):
+            if value is not None:
+                ids[name] = value
         self._token = _ids.set(ids)
 
     def __exit__(self, *_: object) -> None:

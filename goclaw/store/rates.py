@@ -49,12 +49,10 @@ def room(conn: sqlite3.Connection, agent_id: str, kind: str, now: int, most: int
     return most if row is None else min(most, Rate(agent_id, kind, *row).room(now))
 
 
-def charge(conn: sqlite3.Connection, agent_id: str, kind: str, starts: int, now: int) -> None:
+def charge(conn: sqlite3.Connection, rate: Rate, starts: int, now: int) -> None:
     """Count so many starts."""
-    row = conn.execute(_SQL.of_agent_and_kind, (agent_id, kind)).fetchone()
-    if row is not None:
-        ahead = min(max(row[1] - now, 0.0), MINUTE_MS)
-        conn.execute(_SQL.charge, (now + ahead + starts * MINUTE_MS / row[0], agent_id, kind))
+    ahead = min(max(rate.due_at - now, 0.0), MINUTE_MS)
+    conn.execute(_SQL.charge, (now + ahead + starts * MINUTE_MS / rate.per_minute, rate.agent_id, rate.kind))
 
 
 def pull_back(conn: sqlite3.Connection, now: int) -> None:

@@ -13,6 +13,7 @@ from goclaw.core.canonical import canonical_json
 from goclaw.core.settle import Transition
 from goclaw.core.task import TERMINAL, NewTask, Task, TaskState
 from goclaw.db.queries import load_queries
+from goclaw.store.rates import Rate
 from goclaw.store.sessions import NEWEST
 
 _SQL = load_queries("tasks")
@@ -48,6 +49,14 @@ class TaskFilter:
     agent_id: str | None = None
     parent_task_id: str | None = None
     since: int | None = None
+
+
+class Lane(NamedTuple):
+    """What an agent has to do, and how far it is busy: the kinds it has queued with their rates, if they have one."""
+
+    kinds: Mapping[str, Rate | None]
+    held: int
+    suspects: bool
 
 
 class Placement(NamedTuple):
@@ -107,14 +116,19 @@ def next_keys(conn: sqlite3.Connection, agent_id: str, limits: Mapping[str, int]
     return [key for _, key in found[:limit]]
 
 
-def open_kinds(conn: sqlite3.Connection, agent_id: str) -> list[str]:
-    """The kinds an agent has queued tasks of and that nobody has paused."""
-    return [row[0] for row in conn.execute(_SQL.open_kinds, {"agent_id": agent_id}).fetchall()]
+def lane(conn: sqlite3.Connection, agent_id: str) -> Lane | None:
+    """What a claim has to know of an agent; None when it has nothing that could be claimed."""
+    rows = conn.execute(_SQL.lane, {"agent_id": agent_id}).fetchall()
+    if not rows:
+        return None
+    kinds = {kind: None if most is None else Rate(agent_id, kind, most, due) for kind, most, due, _, _ in rows}
+    return Lane(kinds, rows[0][3], bool(rows[0][4]))
 
 
-def claim(conn: sqlite3.Connection, keys: Sequence[int], lease: Lease, now: int) -> list[Stored]:
+def claim(conn: sqlite3.Connection, keys: Sequence[int], lease: Lease, now: int) -> tuple[list[Stored], list[int]]:
     """Give these queued tasks leases and start them. Their tokens are `lease.token` and every second number after it:
-    the ids of their claims' events, which the caller appends next."""
+    the ids of their claims' events, which the caller appends next. With the keys of those that have a journal.
+    """
     tokens = range(lease.token, lease.token + 2 * len(keys), 2)
     given = (lease.until, lease.expires, lease.policy_version, now)
     cursor = conn.executemany(
@@ -122,9 +136,10 @@ def claim(conn: sqlite3.Connection, keys: Sequence[int], lease: Lease, now: int)
     )
     if cursor.rowcount != len(keys):
         raise RuntimeError("a task that was to be claimed is not claimable")
-    claimed = by_keys(conn, keys)
+    rows = conn.execute(_SQL.claimed, (json.dumps(keys),)).fetchall()
+    claimed = [_stored(row[:-1]) for row in rows]
     _shift_depths(conn, _leaving(stored.task for stored in claimed))
-    return claimed
+    return claimed, [row[0] for row in rows if row[-1]]
 
 
 def suspect(conn: sqlite3.Connection, agents: Sequence[str]) -> list[tuple[int, str, str]]:
@@ -141,11 +156,6 @@ def held(conn: sqlite3.Connection) -> tuple[int, int]:
     """How many tasks are held, and the highest number of deaths among them."""
     row = conn.execute(_SQL.held).fetchone()
     return row[0], row[1]
-
-
-def lane(conn: sqlite3.Connection, agent_id: str) -> int:
-    """How many tasks of an agent are held."""
-    return int(conn.execute(_SQL.lane, (agent_id,)).fetchone()[0])
 
 
 def succeed(
@@ -210,11 +220,6 @@ def lift_deadline(conn: sqlite3.Connection, key: int, now: int) -> None:
 def by_key(conn: sqlite3.Connection, key: int) -> Stored:
     """The task with this key, which exists."""
     return _stored(conn.execute(_SQL.by_key, {"key": key}).fetchone())
-
-
-def by_keys(conn: sqlite3.Connection, keys: Sequence[int]) -> list[Stored]:
-    """The tasks with these keys, in this order."""
-    return [_stored(row) for row in conn.execute(_SQL.by_keys, (json.dumps(keys),)).fetchall()]
 
 
 def by_id(conn: sqlite3.Connection, task_id: str) -> Stored | None:
@@ -377,11 +382,11 @@ def _value(text: str | None) -> Any:
 _STATES = {str(state): state for state in TaskState}
 
 
-def _stored(row: sqlite3.Row) -> Stored:
+def _stored(row: Sequence[Any]) -> Stored:
     """The columns stand in the order of the fields of Task, then the store's own."""
     *columns, session_key, place, rank = row
     columns[5] = _STATES[columns[5]]
-    columns[12] = json.loads(columns[12])
+    columns[12] = {} if columns[12] == "{}" else json.loads(columns[12])
     columns[13] = _value(columns[13])
     columns[16] = _value(columns[16])
     columns[20] = bool(columns[20])

@@ -13,10 +13,14 @@ SELECT seq FROM sqlite_sequence WHERE name = 'task';
 -- What the task is to work on.
 INSERT INTO task_input (task_key, payload_json) VALUES (?, ?);
 
--- name: open_kinds
--- The kinds an agent has queued tasks of, but for those that a pause holds.
-SELECT kind FROM queue_depth
- WHERE agent_id = :agent_id AND queued > 0 AND kind NOT IN (SELECT name FROM pause WHERE scope = 'kind')
+-- name: lane
+-- What a claim of an agent has to know: the kinds it has queued and nobody has paused with their rates, how many of its
+-- tasks somebody holds, and whether any task must run alone.
+SELECT q.kind, r.per_minute, r.due_at,
+       (SELECT count(*) FROM task WHERE lease_token IS NOT NULL AND agent_id = :agent_id),
+       EXISTS (SELECT 1 FROM task INDEXED BY task_suspect WHERE deaths >= 2 AND finished_at IS NULL)
+  FROM queue_depth q LEFT JOIN start_rate r ON r.agent_id = q.agent_id AND r.kind = q.kind
+ WHERE q.agent_id = :agent_id AND q.queued > 0 AND q.kind NOT IN (SELECT name FROM pause WHERE scope = 'kind')
    AND NOT EXISTS (SELECT 1 FROM pause WHERE scope = 'all' OR (scope = 'agent' AND name = :agent_id));
 
 -- name: next_of_kind
@@ -46,10 +50,6 @@ SELECT 1 FROM task INDEXED BY task_suspect WHERE deaths >= 2 AND finished_at IS 
 -- name: held
 -- How many tasks somebody holds, and the highest number of deaths among them.
 SELECT count(*) AS held, coalesce(max(deaths), 0) AS deaths FROM task WHERE lease_token IS NOT NULL;
-
--- name: lane
--- How many tasks of an agent somebody holds.
-SELECT count(*) FROM task WHERE lease_token IS NOT NULL AND agent_id = ?;
 
 -- name: succeed
 -- The end most tasks come to, for a set of them: [[key, token, result, usage], ...]. One that was asked to cancel, or
@@ -88,13 +88,15 @@ SELECT t.key, t.id, t.kind, s.id, t.agent_id, t.state, t.priority, t.attempt, t.
   FROM task t LEFT JOIN session s ON s.key = t.session_key LEFT JOIN task p ON p.key = t.parent_key
   JOIN task_input i ON i.task_key = t.key WHERE t.key = :key;
 
--- name: by_keys
--- Some tasks with all that belongs to them, by their keys as a JSON list, in its order.
+-- name: claimed
+-- Some tasks with all that belongs to them, by their keys as a JSON list, in its order; and whether
+-- each has a journal.
 SELECT t.key, t.id, t.kind, s.id, t.agent_id, t.state, t.priority, t.attempt, t.max_attempts, t.deaths, t.available_at,
        t.wait_reason, i.payload_json, t.result_json, t.error, t.error_code, t.progress_json, t.lease_owner,
        t.lease_token, t.lease_expires_at, t.cancel_requested, t.cancel_reason, t.idempotency_key, p.id,
        t.policy_version, t.usage_json, t.timeout_ms, t.deadline_at, t.fingerprint, t.fingerprint_count, t.created_at,
-       t.updated_at, t.finished_at, t.concurrency_key, t.unique_key, t.session_key, t.place, t.rank
+       t.updated_at, t.finished_at, t.concurrency_key, t.unique_key, t.session_key, t.place, t.rank,
+       EXISTS (SELECT 1 FROM step WHERE step.task_key = t.key)
   FROM json_each(?) wanted JOIN task t ON t.key = wanted.value
   LEFT JOIN session s ON s.key = t.session_key LEFT JOIN task p ON p.key = t.parent_key
   JOIN task_input i ON i.task_key = t.key;

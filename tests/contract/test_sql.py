@@ -29,7 +29,7 @@ HOT = {
     "tasks.suspects": ["task USING INDEX task_suspect"],
     "tasks.lane": ["task USING INDEX task_held (agent_id=?)"],
     "tasks.by_unique_key": ["task USING INDEX task_unique (unique_key=?)"],
-    "tasks.by_keys": ["t USING INTEGER PRIMARY KEY (rowid=?)"],
+    "tasks.claimed": ["t USING INTEGER PRIMARY KEY (rowid=?)"],
     "concurrency.room": ["task USING INDEX task_concurrency (concurrency_key=? AND wait_reason=?)"],
     "concurrency.last_in": ["task USING INDEX task_concurrency (concurrency_key=? AND wait_reason=?)"],
     "concurrency.waiting": ["task USING INDEX task_concurrency (concurrency_key=? AND wait_reason=?)"],

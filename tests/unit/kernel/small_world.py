@@ -81,7 +81,7 @@ class World:
     def rows(self) -> Rows:
         """All tasks by their keys."""
         keys = [row[0] for row in self.conn.execute("SELECT key FROM task ORDER BY key")]
-        return {one.task.key: one for one in tasks.by_keys(self.conn, keys)}
+        return {key: tasks.by_key(self.conn, key) for key in keys}
 
     # -- what can be done --------------------------------------------------------------------------------------
 

@@ -61,7 +61,8 @@ def ignore_the_limit(patch: pytest.MonkeyPatch) -> None:
 
 def run_beside_a_suspect(patch: pytest.MonkeyPatch) -> None:
     """A task that was running at two unclean stops is claimed as any other."""
-    patch.setattr(tasks, "any_suspect", lambda _conn: False)
+    lane = tasks.lane
+    patch.setattr(tasks, "lane", lambda conn, agent: (seen := lane(conn, agent)) and seen._replace(suspects=False))
 
 
 def charge_no_death(patch: pytest.MonkeyPatch) -> None:
