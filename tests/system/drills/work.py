@@ -33,7 +33,6 @@ from tests.system.running import DaemonDied, RpcFailed, RunningDaemon, leftovers
 CLIENTS = 4
 PAUSE_S = 0.01
 END_S = 180
-TERMINAL = frozenset({"SUCCEEDED", "FAILED", "CANCELED", "DEAD_LETTER"})
 TURNS = 200
 """A client begins a new session after so many pieces; about one in nine is a turn."""
 READY = "start to ready"
